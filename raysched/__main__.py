@@ -1,0 +1,3 @@
+from raysched.cli import main
+
+main()

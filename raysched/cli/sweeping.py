@@ -1,0 +1,196 @@
+"""`sweep` and `run`: what the user sees while work is done, and at its end."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Sequence
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+
+from raysched.errors import StudyError
+from raysched.runners import sweep as service
+from raysched.runners.driver import Driver
+from raysched.study.load import LoadedStudy
+from raysched.study.space import Point, points
+
+PLAIN_EVERY_S = 15.0
+"""Without a terminal a line of progress is printed so often."""
+
+
+class Screen:
+    """Shows a sweep: a live table on a terminal, plain lines elsewhere. Never asks anything."""
+
+    def __init__(self, console: Console, study_runs: int) -> None:
+        self.console, self.study_runs = console, study_runs
+        self._driver: Driver | None = None
+        self._began = time.monotonic()
+        self._done_before = 0
+        self._end = threading.Event()
+        self._live: Live | None = None
+        self._thread: threading.Thread | None = None
+
+    def stage(self, text: str) -> None:
+        self.close()
+        self.console.print(f"{text} ...", highlight=False)
+
+    def warn(self, text: str) -> None:
+        self.console.print(f"warning: {text}", highlight=False, markup=False)
+
+    def started(self, driver: Driver, slots: int) -> None:
+        self._driver, self._began = driver, time.monotonic()
+        self._done_before = len(driver.records)
+        self.console.print(
+            f"{len(driver.records)} of {self.study_runs} runs are done; {slots} at a time from here", highlight=False
+        )
+        self._end.clear()
+        if self.console.is_terminal:
+            self._live = Live(get_renderable=self._table, console=self.console, refresh_per_second=2, transient=True)
+            self._live.start()
+        else:
+            self._thread = threading.Thread(target=self._lines, daemon=True)
+            self._thread.start()
+
+    def close(self) -> None:
+        self._end.set()
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+
+    def _lines(self) -> None:
+        while not self._end.wait(PLAIN_EVERY_S):
+            self.console.print(self._line(), highlight=False)
+
+    def _line(self) -> str:
+        driver = self._driver
+        assert driver is not None
+        running = [f"{p.assignment.spec.point} seed={p.assignment.spec.seed} {p.step}/{p.total or '?'}" for p in list(driver.running.values())]
+        return f"{len(driver.records)}/{self.study_runs} runs done, {self._eta()}; running: {'; '.join(running) or '-'}"
+
+    def _eta(self) -> str:
+        driver = self._driver
+        assert driver is not None
+        partial = sum(p.step / p.total for p in list(driver.running.values()) if p.total)
+        done = len(driver.records) - self._done_before + partial
+        if done < 0.05:
+            return "time left: not known yet"
+        left = (self.study_runs - len(driver.records) - partial) * (time.monotonic() - self._began) / done
+        return f"about {max(left, 0) / 60:.0f} min left"
+
+    def _table(self) -> RenderableType:
+        driver = self._driver
+        assert driver is not None
+        table = Table(box=None, pad_edge=False)
+        for column in ("point", "seeds done", "source dev", "now"):
+            table.add_column(column)
+        running = list(driver.running.values())
+        for cell in list(driver.book.cells):
+            scores = [run.score.value for run in cell.runs if run.score is not None]
+            mean = f"{sum(scores) / len(scores):.1f}" if scores else "-"
+            now = [f"seed {p.assignment.spec.seed}: {p.step}/{p.total or '?'}" for p in running if p.assignment.spec.point == cell.point]
+            table.add_row(str(cell.point), f"{len(cell.runs) - cell.left}/{len(cell.runs)}", mean, ", ".join(now))
+        done = len(driver.records)
+        bar = ProgressBar(total=self.study_runs, completed=done, width=40)
+        return Group(table, bar, f"{done}/{self.study_runs} runs, {self._eta()}")
+
+
+def sweep(loaded: LoadedStudy, *, storage: str, mlflow_uri: str | None, **options: object) -> int:
+    """Run or continue a sweep, write its report, and say where everything is; return the exit code."""
+    console = Console(stderr=False, soft_wrap=True)
+    search = loaded.study.search
+    n_points = len(points(search))
+    if search.sampler != "grid" and search.points is not None:
+        n_points = min(n_points, search.points)
+    screen = Screen(console, n_points * len(loaded.study.seeds))
+    try:
+        outcome = service.sweep(loaded, storage=storage, mlflow_uri=mlflow_uri, watcher=screen, **options)  # type: ignore[arg-type]
+    finally:
+        screen.close()
+    from raysched.reports.report import write_report
+
+    report = write_report(outcome.layout, outcome.layout.reports)
+    where = "" if str(storage) == "./raysched-runs" else f" --storage {storage}"
+    done = f"{outcome.n_runs} runs are done" + (f", {outcome.n_failed} of them failed" if outcome.n_failed else "")
+    console.print(f"{done}; {outcome.n_new} of them now." if outcome.n_new else f"{done}; nothing was left to do.")
+    console.print(f"report:  {report}", highlight=False)
+    if mlflow_uri is None:
+        console.print(f"browse:  raysched ui {outcome.layout.name}{where}", highlight=False)
+    if not outcome.uploaded:
+        screen.warn("MLflow does not hold everything yet; the same command uploads the rest")
+    if outcome.n_failed:
+        console.print(f"failed:  raysched status {outcome.layout.name}{where}", highlight=False)
+    return outcome.exit_code
+
+
+def parse_point(values: Sequence[str], loaded: LoadedStudy) -> Point:
+    """`schedule=gu lr=1e-3 k=20` as a point of the study; a value with one choice may be left out.
+
+    Raises:
+        StudyError: no such point is in the study's search space.
+    """
+    valid = points(loaded.study.search)
+    given: dict[str, str] = {}
+    for text in values:
+        key, equals, value = text.partition("=")
+        if not equals or key not in ("schedule", "lr", "k"):
+            raise StudyError(f"must be KEY=VALUE, but got {text!r}", key="--point", choices=("schedule=", "lr=", "k="))
+        given[key] = value
+    found = [point for point in valid if all(_same(point, key, value) for key, value in given.items())]
+    if len(found) != 1:
+        shown = found or valid
+        raise StudyError(
+            f"{' '.join(values)} names {len(found) or 'no'} point{'s' if len(found) > 1 else ''} of {loaded.name}",
+            key="--point",
+            choices=[*map(str, shown[:8]), *(["..."] if len(shown) > 8 else [])],
+            hint=f"raysched plan {loaded.name} lists them all",
+        )
+    return found[0]
+
+
+def _same(point: Point, key: str, text: str) -> bool:
+    value = point.params().get(key)
+    try:
+        return value == (text if isinstance(value, str) else type(value)(text)) if value is not None else False
+    except ValueError:
+        return False
+
+
+def run(loaded: LoadedStudy, values: Sequence[str], seed: int, storage: str) -> None:
+    """Execute one run here and show where its files are."""
+    point = parse_point(values, loaded)
+    console = Console(soft_wrap=True)
+    import torch
+
+    from raysched.runners import local, preflight
+    from raysched.runners.worker import Report
+    from raysched.study.identity import RunSpec
+
+    resolved = preflight.resolve(loaded.study, device="cuda" if torch.cuda.is_available() else "cpu")
+    preflight.fetch(resolved, loaded.study)
+    spec = RunSpec.make(loaded.study, resolved, point, seed)
+
+    def show(report: Report) -> None:
+        if console.is_terminal:
+            sys.stdout.write(f"\r{point} seed={seed}: step {report.step}/{report.total or '?'} ")
+            sys.stdout.flush()
+
+    assignment, result = local.run(spec, storage, f"{loaded.name}.run", show)
+    if console.is_terminal:
+        console.print()
+    console.print(f"{point} seed={seed}: {result.steps} steps, best at {result.selected_step}", highlight=False)
+    table = Table(box=None, pad_edge=False)
+    metrics = list(result.source_dev)
+    for column in ("", *metrics):
+        table.add_column(column)
+    table.add_row("source dev", *(f"{result.source_dev[metric]:.2f}" for metric in metrics))
+    for language, scores in result.tests[spec.evaluation_id].items():
+        table.add_row(f"test {language}", *(f"{scores[metric]:.2f}" for metric in metrics))
+    console.print(table)
+    console.print(f"files:   {assignment.layout.root}", highlight=False)

@@ -1,0 +1,241 @@
+"""MAD-X (Pfeiffer et al. 2020): a frozen backbone, frozen language adapters, a stacked task adapter and a head.
+
+Only the task adapter and the head ever train. At test time the language adapter is swapped and the task
+adapter kept (section 2 of the FUN paper).
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import adapters
+import torch
+from adapters import SeqBnConfig
+from adapters.composition import AdapterCompositionBlock, Stack
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModel
+from transformers.utils import logging as transformers_logging
+
+from raysched.errors import MissingError, StudyError
+from raysched.study.model import TaskAdapter
+
+TASK = "task"
+"""Name of the task adapter inside the model; language adapters are `language_<code>`, so no code can clash with it."""
+
+
+def check_composition(setup: AdapterCompositionBlock | None) -> None:
+    """Refuse every composition but `Stack(language adapter, task adapter)`.
+
+    `BatchSplit(Stack(..), ..)` and `Parallel(Stack, Stack)` apply the base LayerNorm and residual twice in
+    adapters 1.3.0, silently; and the invertible adapter is always that of the first language.
+
+    Raises:
+        StudyError: the composition is another one.
+    """
+    members = list(setup.children) if isinstance(setup, Stack) else []
+    names_ok = all(isinstance(member, str) for member in members)
+    if not (names_ok and len(members) == 2 and members[0].startswith("language_") and members[1] == TASK):
+        raise StudyError(
+            f"adapters may only be composed as Stack(language adapter, task adapter), but got {setup}",
+            hint="one language per forward; other compositions give wrong numbers silently",
+        )
+
+
+class MadX(nn.Module):
+    """Backbone + language adapters, loaded once and kept; the task adapter and head are made anew for each run."""
+
+    head: nn.Module
+
+    def __init__(self, backbone: nn.Module, languages: Mapping[str, Path]) -> None:
+        """Wrap an already loaded encoder; `languages` maps a language to its adapter's folder."""
+        super().__init__()
+        with _quiet():
+            adapters.init(backbone)
+        self.backbone: Any = backbone
+        self.languages = tuple(languages)
+        for language, folder in languages.items():
+            self._load_language(language, folder)
+        self.head = nn.Identity()
+        self.requires_grad_(False)
+        self._fresh_dropout = [(module, module.p) for module in backbone.modules() if isinstance(module, nn.Dropout)]
+
+    @classmethod
+    def load(cls, folder: Path, languages: Mapping[str, Path]) -> MadX:
+        """Load a local folder in the Hugging Face layout (safetensors, or `.bin` read with `weights_only`).
+
+        Raises:
+            MissingError: a folder or file is not there.
+            StudyError: the folder holds no encoder, or an adapter does not fit it.
+        """
+        if not (folder / "config.json").is_file():
+            raise MissingError(f"no config.json in the backbone's folder {folder}", key="model.backbone")
+        if not any(folder.glob("*.safetensors")) and not any(folder.glob("pytorch_model*.bin")):
+            raise MissingError(f"no model.safetensors or pytorch_model.bin in {folder}", key="model.backbone")
+        try:
+            with _quiet():
+                config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+                backbone = AutoModel.from_pretrained(
+                    folder,
+                    config=config,
+                    add_pooling_layer=False,  # QA reads the last hidden states only
+                    local_files_only=True,
+                    trust_remote_code=False,
+                    dtype=torch.float32,
+                )
+        except (OSError, ValueError, RuntimeError) as error:
+            raise StudyError(f"{folder} cannot be loaded as a backbone: {error}", key="model.backbone") from error
+        return cls(backbone, languages)
+
+    def _load_language(self, language: str, folder: Path) -> None:
+        if not (folder / "adapter_config.json").is_file():
+            raise MissingError(
+                f"no adapter_config.json in the adapter's folder {folder} (language {language})",
+                key="model.language_adapters",
+            )
+        name = f"language_{language}"
+        try:
+            with _quiet():
+                self.backbone.load_adapter(str(folder), load_as=name, use_safetensors=True, with_head=False)
+        except (OSError, ValueError, RuntimeError, KeyError) as error:
+            raise StudyError(
+                f"the adapter in {folder} (language {language}) does not fit this backbone: {error}",
+                key="model.language_adapters",
+                hint="a language adapter must be trained on this very backbone",
+            ) from error
+
+    @property
+    def hidden_size(self) -> int:
+        return int(self.backbone.config.hidden_size)
+
+    @property
+    def n_layers(self) -> int:
+        return int(self.backbone.config.num_hidden_layers)
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.backbone.parameters()).device
+
+    def new_task(self, settings: TaskAdapter, make_head: Callable[[int], nn.Module], dropout: float | None) -> None:
+        """Drop any earlier task adapter and head and make new ones from torch's global generator (seed it around).
+
+        Nothing of an earlier run survives this call: a warm model is a cold one.
+
+        Raises:
+            StudyError: the bottleneck would have no units.
+        """
+        if settings.reduction > self.hidden_size:
+            raise StudyError(
+                f"reduction <= hidden size must hold, but got {settings.reduction} and {self.hidden_size}",
+                key="model.task_adapter.reduction",
+            )
+        device = self.device
+        with _quiet():
+            if TASK in self.backbone.adapters_config:
+                self.backbone.delete_adapter(TASK)
+            config = SeqBnConfig(reduction_factor=settings.reduction, non_linearity=settings.activation)
+            self.backbone.add_adapter(TASK, config=config, overwrite_ok=True)
+        self.head = make_head(self.hidden_size)
+        self.to(device)
+        self.zero_grad(set_to_none=True)
+        self.requires_grad_(False)
+        for module, p in self._fresh_dropout:
+            module.p = p if dropout is None else dropout
+
+    def use_language(self, language: str) -> None:
+        """Make `Stack(language, task)` the active composition.
+
+        Raises:
+            StudyError: no adapter of that language is loaded.
+        """
+        if language not in self.languages:
+            raise StudyError(f"no language adapter is loaded for {language!r}", choices=self.languages)
+        setup = Stack(f"language_{language}", TASK)
+        check_composition(setup)
+        with _quiet():
+            self.backbone.set_active_adapters(setup)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None) -> Tensor:
+        """Last hidden states (B, T, H) of token ids (B, T) and their 0/1 mask (B, T); segments (B, T) for BERT."""
+        check_composition(self.backbone.adapters_config.active_setup)
+        # A (B, 1, T) mask gives the same bits as (B, T) without the host-side all-ones test at each forward.
+        segments = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
+        output = self.backbone(input_ids=input_ids, attention_mask=attention_mask[:, None, :], **segments)
+        hidden: Tensor = output.last_hidden_state
+        return hidden
+
+    def task_modules(self) -> list[list[nn.Module]]:
+        """The task adapter's modules of each layer, layer 0 (nearest the embeddings) first."""
+        by_layer = self.backbone.get_adapter(TASK)
+        return [list(by_layer[layer].values()) for layer in range(self.n_layers)]
+
+    def task_linears(self) -> list[list[nn.Linear]]:
+        """The Linears of each layer's task adapter: what tr(F) is measured on."""
+        return [
+            [part for module in modules for part in module.modules() if isinstance(part, nn.Linear)]
+            for modules in self.task_modules()
+        ]
+
+    def layer_parameters(self) -> list[list[nn.Parameter]]:
+        return [[parameter for module in modules for parameter in module.parameters()] for modules in self.task_modules()]
+
+    def trainable(self) -> dict[str, nn.Parameter]:
+        """Every parameter that may ever train, by a name that does not change between versions: head and task adapter."""
+        named = {f"head.{name}": parameter for name, parameter in self.head.named_parameters()}
+        for layer, modules in enumerate(self.task_modules()):
+            for index, module in enumerate(modules):
+                named |= {f"layer_{layer:02d}.{index}.{name}": value for name, value in module.named_parameters()}
+        return named
+
+    def task_state(self) -> dict[str, Tensor]:
+        """A copy of the trained tensors, on the CPU."""
+        return {name: parameter.detach().to("cpu", copy=True) for name, parameter in self.trainable().items()}
+
+    def load_task_state(self, state: Mapping[str, Tensor]) -> None:
+        """Write `state` (of `task_state`) into the model.
+
+        Raises:
+            ValueError: names or shapes differ.
+        """
+        mine = self.trainable()
+        if mine.keys() != state.keys():
+            raise ValueError(f"the state's tensors differ from the model's: {sorted(mine.keys() ^ state.keys())[:4]}")
+        with torch.no_grad():
+            for name, parameter in mine.items():
+                if parameter.shape != state[name].shape:
+                    raise ValueError(f"{name} has shape {tuple(state[name].shape)}, the model {tuple(parameter.shape)}")
+                parameter.copy_(state[name])
+
+    def save_task(self, folder: Path) -> list[Path]:
+        """Write the task adapter in AdapterHub layout and the head beside it, all safetensors; return the files."""
+        with _quiet():
+            self.backbone.save_adapter(str(folder), TASK, use_safetensors=True)
+        save_file({name: value.detach().cpu().contiguous() for name, value in self.head.state_dict().items()}, folder / "head.safetensors")
+        return sorted(folder.iterdir())
+
+    def load_head(self, folder: Path) -> None:
+        self.head.load_state_dict(load_file(folder / "head.safetensors"))
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """The libraries report expected things (weights of a pooler, adapters not yet active) as warnings."""
+    loggers = [logging.getLogger(name) for name in ("adapters", "transformers")]
+    levels = [logger.level for logger in loggers]
+    verbosity = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -1,0 +1,299 @@
+"""The ledger: what the driver of a sweep decided, one checked line each, in order (spec: journal, locks, epoch).
+
+Only the driver that holds the lock writes. Anybody may read, at any time, without a lock.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from raysched.errors import DamageError, MissingError, StoppedError
+from raysched.records.files import (
+    crc_line,
+    create,
+    make_folder,
+    parse_crc_line,
+    sync_folder,
+)
+
+SCHEMA = 1
+
+
+def now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+class Entry(BaseModel):
+    """What every line holds; `epoch` and `time_ms` are set when it is appended."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    epoch: int = 0
+    time_ms: int = 0
+
+
+class Opened(Entry):
+    """The sweep's study and inputs as resolved; a later one (an extended study) replaces an earlier one."""
+
+    kind: Literal["opened"] = "opened"
+    schema_version: int = SCHEMA
+    uid: str = Field(default_factory=lambda: uuid.uuid4().hex)
+    study: dict[str, Any]
+    resolved: dict[str, Any]
+    provenance: dict[str, Any] = {}
+
+
+class Takeover(Entry):
+    """A driver took the sweep; drivers of lower epochs may write nothing from here on."""
+
+    kind: Literal["takeover"] = "takeover"
+    host: str
+    pid: int
+
+
+class PointTaken(Entry):
+    """Optuna trial `number` is this point; `run_ids` by seed."""
+
+    kind: Literal["point"] = "point"
+    number: int
+    params: dict[str, Any]
+    cell_id: str
+    run_ids: dict[int, str]
+
+
+class AttemptStarted(Entry):
+    """Attempt `attempt` of a run, in the folder attempt-<epoch>-<attempt>."""
+
+    kind: Literal["attempt"] = "attempt"
+    run_id: str
+    attempt: int
+
+
+class AttemptEnded(Entry):
+    kind: Literal["attempt_end"] = "attempt_end"
+    run_id: str
+    attempt: int
+    outcome: Literal["finished", "failed", "diverged", "lost", "stopped"]
+    cause: str | None = None
+    message: str = ""
+
+
+class Recorded(Entry):
+    """The run's record.json is in place."""
+
+    kind: Literal["recorded"] = "recorded"
+    run_id: str
+    status: Literal["finished", "failed", "diverged"]
+
+
+class Told(Entry):
+    """Optuna was told the point's end; `value` is None where it failed."""
+
+    kind: Literal["told"] = "told"
+    number: int
+    state: Literal["complete", "fail"]
+    value: float | None = None
+
+
+class Note(Entry):
+    kind: Literal["note"] = "note"
+    text: str
+    run_id: str | None = None
+
+
+class Ended(Entry):
+    """The driver leaves: every point done (finished), done but runs failed (failed), or early (stopped)."""
+
+    kind: Literal["ended"] = "ended"
+    outcome: Literal["finished", "failed", "stopped"]
+
+
+AnyEntry = Annotated[
+    Opened | Takeover | PointTaken | AttemptStarted | AttemptEnded | Recorded | Told | Note | Ended,
+    Field(discriminator="kind"),
+]
+_ENTRY: TypeAdapter[AnyEntry] = TypeAdapter(AnyEntry)
+
+
+def _entry(value: Any, path: Path) -> AnyEntry:
+    if isinstance(value, dict) and value.get("kind") == "opened" and value.get("schema_version", 1) > SCHEMA:
+        raise MissingError(
+            f"was written by a newer raysched (ledger schema {value['schema_version']}, this one reads up to {SCHEMA})",
+            key=str(path),
+            hint="install the version that started the sweep",
+        )
+    try:
+        return _ENTRY.validate_python(value)
+    except ValidationError as error:
+        raise DamageError(
+            f"holds a line that is no ledger entry: {error.errors()[0]['msg']}",
+            key=str(path),
+        ) from error
+
+
+class LedgerReader:
+    """Reads a ledger piece by piece: each call of `new` gives what was appended since the last."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.offset = 0
+        """Bytes of complete, valid lines read so far."""
+        self.epoch = 0
+        """Highest epoch seen."""
+
+    def new(self) -> list[AnyEntry]:
+        """Entries not yet given. A torn tail is left for later; a broken line before a whole one is DamageError."""
+        if not self.path.exists():
+            return []
+        with self.path.open("rb") as file:
+            file.seek(self.offset)
+            data = file.read()
+        entries = []
+        start = 0
+        while (end := data.find(b"\n", start)) >= 0:
+            try:
+                value = parse_crc_line(data[start:end])
+            except ValueError:
+                self._only_torn(data, end + 1, self.offset + start)
+                break
+            entry = _entry(value, self.path)
+            if entry.epoch >= self.epoch:  # a driver that lost the sweep may write nothing that counts
+                self.epoch = entry.epoch
+                entries.append(entry)
+            start = end + 1
+        self.offset += start
+        return entries
+
+    def _only_torn(self, data: bytes, start: int, at: int) -> None:
+        for line in data[start:].split(b"\n")[:-1]:
+            try:
+                parse_crc_line(line)
+            except ValueError:
+                continue
+            raise DamageError(
+                f"is damaged at byte {at}: a broken line is followed by whole ones, so this is no interrupted write",
+                key=str(self.path),
+                hint="restore the file from a copy; nothing was changed",
+            )
+
+
+def read(path: Path) -> list[AnyEntry]:
+    """Every entry that counts; an empty list where there is no ledger. Raises DamageError."""
+    return LedgerReader(path).new()
+
+
+class Ledger:
+    """The driver's hold on the ledger, for one epoch."""
+
+    def __init__(self, path: Path, epoch: int, clock: Callable[[], int] = now_ms) -> None:
+        make_folder(path.parent)
+        self.path, self.epoch, self.clock = path, epoch, clock
+        self._reader = LedgerReader(path)
+        self.entries: tuple[AnyEntry, ...] = tuple(self._reader.new())
+        """What the ledger held when it was opened."""
+        self._check_epoch()
+        self._file: int | None = create(path, os.O_RDWR | os.O_APPEND)
+        self.torn_bytes = os.fstat(self._file).st_size - self._reader.offset
+        """Length of the interrupted write that was cut off at opening."""
+        if self.torn_bytes:
+            os.ftruncate(self._file, self._reader.offset)
+            os.fsync(self._file)
+        sync_folder(path.parent)
+
+    @classmethod
+    def open(cls, path: Path, epoch: int, clock: Callable[[], int] = now_ms) -> Ledger:
+        """Cut a torn tail and be ready to append. Raises DamageError, and StoppedError for a stale epoch."""
+        return cls(path, epoch, clock)
+
+    @classmethod
+    def take_over(cls, path: Path, *, host: str, pid: int, clock: Callable[[], int] = now_ms) -> Ledger:
+        """Open with the next epoch and say so in the ledger. Call it with the driver's lock held."""
+        reader = LedgerReader(path)
+        reader.new()
+        ledger = cls(path, reader.epoch + 1, clock)
+        ledger.append(Takeover(host=host, pid=pid))
+        return ledger
+
+    def append(self, entry: AnyEntry) -> AnyEntry:
+        """Write one line; when this returns it is on disk. Returns the entry with its epoch and time.
+
+        Raises StoppedError where the sweep was taken over, or the storage is full.
+        """
+        if self._file is None:
+            raise StoppedError(
+                "is closed after a write that failed",
+                key=str(self.path),
+                hint="run the same command again",
+            )
+        self._check_file()
+        stamped = entry.model_copy(update={"epoch": self.epoch, "time_ms": self.clock()})
+        line = crc_line(stamped.model_dump())
+        before = os.fstat(self._file).st_size
+        try:
+            written = os.write(self._file, line)
+            if written != len(line):
+                raise OSError(f"only {written} of {len(line)} bytes were written")
+            os.fdatasync(self._file)
+        except OSError as error:
+            self._give_up(before)
+            raise StoppedError(
+                f"cannot be written: {error.strerror or error}",
+                key=str(self.path),
+                hint="free space and run the same command again",
+            ) from error
+        self._reader.offset = before + len(line)
+        return stamped
+
+    def _check_file(self) -> None:
+        """See what others appended: nothing, in a sweep that is ours."""
+        assert self._file is not None
+        mine = os.fstat(self._file)
+        try:
+            there = os.stat(self.path)
+        except FileNotFoundError:
+            there = None
+        if there is None or (there.st_dev, there.st_ino) != (mine.st_dev, mine.st_ino):
+            raise StoppedError("was removed or replaced under its driver", key=str(self.path))
+        if mine.st_size != self._reader.offset:
+            self._reader.new()
+            self._check_epoch()
+            os.ftruncate(self._file, self._reader.offset)  # a stale driver's interrupted write
+
+    def _check_epoch(self) -> None:
+        if self._reader.epoch > self.epoch:
+            raise StoppedError(
+                f"taken over: another driver holds epoch {self._reader.epoch}, this one had epoch {self.epoch}",
+                key=str(self.path),
+                hint="raysched status shows the sweep as the other driver continues it",
+            )
+
+    def _give_up(self, size: int) -> None:
+        assert self._file is not None
+        try:
+            os.ftruncate(self._file, size)
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()

@@ -1,0 +1,110 @@
+"""A worker's claim (`result.json`) and the driver's word (`record.json`) on one run."""
+
+from __future__ import annotations
+
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+
+from raysched.errors import DamageError, MissingError
+from raysched.records.files import make_folder, read_checked, write_checked
+from raysched.records.history import Sealed
+
+SCHEMA = 1
+
+Scores = dict[str, float]
+"""Metric -> 0..100, such as {"f1": 81.2, "em": 70.0}."""
+
+
+def _inside(name: str) -> str:
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or not path.parts or "\\" in name or "\0" in name:
+        raise ValueError(f"must be a relative path inside the attempt's folder, but got {name!r}")
+    return name
+
+
+Inside = Annotated[str, AfterValidator(_inside)]
+
+
+class AttemptResult(BaseModel):
+    """How one attempt ended. Files are named relative to the attempt's folder, with their SHA-256."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    schema_version: int = SCHEMA
+    run_id: str
+    epoch: int
+    attempt: int
+    status: Literal["finished", "failed", "diverged"]
+    cause: str | None = None
+    message: str = ""
+    steps: int = 0
+    selected_step: int | None = None
+    source_dev: Scores = {}
+    tests: dict[str, dict[str, Scores]] = {}
+    """evaluation_id -> language -> scores of the selected checkpoint."""
+    unfreeze_order: tuple[tuple[int, tuple[int, ...]], ...] = ()
+    """(step, layers) of every event; step 0 holds the layers awake from the start."""
+    segments: tuple[Sealed, ...] = ()
+    files: dict[Inside, str] = {}
+    started_ms: int = 0
+    ended_ms: int = 0
+    train_seconds: float = 0.0
+    provenance: dict[str, Any] = {}
+
+    def to_record(self, *, cell_id: str, params: dict[str, Any], seed: int) -> Record:
+        return Record(
+            **self.model_dump(),
+            cell_id=cell_id,
+            params=params,
+            seed=seed,
+            attempt_folder=f"attempt-{self.epoch}-{self.attempt}",
+        )
+
+
+class Record(AttemptResult):
+    """A run that is done: the accepted attempt's result, and what only the driver knows."""
+
+    cell_id: str
+    params: dict[str, Any]
+    seed: int
+    attempt_folder: Inside
+
+
+T = TypeVar("T", bound=AttemptResult)
+
+
+def _read(path: Path, kind: type[T]) -> T:
+    value = read_checked(path)
+    if value.get("schema_version", 1) > SCHEMA:
+        raise MissingError(
+            f"was written by a newer raysched (schema {value['schema_version']}, this one reads up to {SCHEMA})",
+            key=str(path),
+            hint="install the version that wrote it",
+        )
+    try:
+        return kind.model_validate(value)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise DamageError(f"is no {kind.__name__}: {where}: {first['msg']}", key=str(path)) from error
+
+
+def read_record(path: Path) -> Record:
+    """Raises DamageError where the file is not what was written, FileNotFoundError where the run is not done."""
+    return _read(path, Record)
+
+
+def read_result(path: Path) -> AttemptResult:
+    return _read(path, AttemptResult)
+
+
+def write_record(path: Path, record: Record) -> None:
+    make_folder(path.parent)
+    write_checked(path, record.model_dump())
+
+
+def write_result(path: Path, result: AttemptResult) -> None:
+    make_folder(path.parent)
+    write_checked(path, result.model_dump())

@@ -1,0 +1,31 @@
+"""Statistics over the seeds of a cell. Pure Python."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """`n` values: their mean and standard deviation (ddof 1; None below two values)."""
+
+    mean: float
+    std: float | None
+    n: int
+
+    def __str__(self) -> str:
+        return f"{self.mean:.2f}" if self.std is None else f"{self.mean:.2f} ± {self.std:.2f}"
+
+
+def summarise(values: Iterable[float]) -> Summary | None:
+    """None for no values. Every value must be finite, and the order of the values does not matter."""
+    ordered = sorted(values)
+    if not ordered:
+        return None
+    if not all(map(math.isfinite, ordered)):
+        raise ValueError(f"values must be finite, but got {ordered}")
+    std = statistics.stdev(ordered) if len(ordered) > 1 else None
+    return Summary(mean=math.fsum(ordered) / len(ordered), std=std, n=len(ordered))

@@ -1,0 +1,85 @@
+"""A sweep as a report sees it: its ledger and its records, read from the storage at any moment."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+from raysched.errors import DamageError, MissingError
+from raysched.records import ledger
+from raysched.records.history import Row, read_segments
+from raysched.records.layout import SweepLayout, sweeps
+from raysched.records.record import Record, Scores, read_record
+from raysched.records.state import SweepState
+from raysched.study.identity import Resolved, evaluation_id
+from raysched.study.model import Study
+from raysched.study.space import Point
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sweep:
+    """Everything reports are made of. `damaged` names what could not be read; its runs count as not done."""
+
+    layout: SweepLayout
+    state: SweepState
+    study: Study
+    resolved: Resolved
+    records: dict[str, Record]
+    damaged: tuple[str, ...] = ()
+
+    @cached_property
+    def points(self) -> dict[int, Point]:
+        """By number, in the order of the study: schedule, lr, k."""
+        points = {number: Point(**taken.params) for number, taken in self.state.points.items()}
+        place: dict[str, int] = {schedule: i for i, schedule in enumerate(self.study.search.schedule)}
+        order = sorted(points, key=lambda number: (place.get(points[number].schedule, len(place)), points[number]))
+        return {number: points[number] for number in order}
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Tested languages but the source."""
+        return tuple(one for one in self.study.evaluation.languages if one != self.study.model.source_language)
+
+    def cell(self, number: int) -> list[Record]:
+        """The records of a cell's runs so far, by seed."""
+        run_ids = self.state.points[number].run_ids
+        return [self.records[run_ids[seed]] for seed in sorted(run_ids) if run_ids[seed] in self.records]
+
+    def tests(self, record: Record) -> dict[str, Scores]:
+        """language -> scores of this study's evaluation; empty where it was not made yet."""
+        return record.tests.get(evaluation_id(self.study, self.resolved, record.run_id), {})
+
+    def history(self, record: Record) -> Iterator[Row]:
+        """Raises DamageError where a sealed segment is not what was written."""
+        folder = self.layout.run(record.run_id).root / record.attempt_folder / "segments"
+        return read_segments(folder, record.segments)
+
+
+def read_sweep(layout: SweepLayout) -> Sweep:
+    """Needs no lock, and works while the sweep runs. Raises MissingError for no sweep, DamageError for its ledger."""
+    state = SweepState.of(ledger.read(layout.ledger))
+    if state.opened is None:
+        raise MissingError(
+            f"no sweep {layout.name} under {layout.storage}",
+            choices=[other.name for other in sweeps(layout.storage)],
+            hint="give the storage of the sweep with --storage",
+        )
+    records, damaged = {}, []
+    for taken in state.points.values():
+        for run_id in taken.run_ids.values():
+            try:
+                records[run_id] = read_record(layout.run(run_id).record)
+            except FileNotFoundError:
+                continue
+            except DamageError as error:
+                damaged.append(str(error).replace("\n", " "))
+    return Sweep(
+        layout=layout,
+        state=state,
+        study=Study.model_validate_json(json.dumps(state.opened.study)),
+        resolved=Resolved.model_validate_json(json.dumps(state.opened.resolved)),
+        records=records,
+        damaged=tuple(damaged),
+    )

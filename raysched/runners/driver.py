@@ -1,0 +1,341 @@
+"""The driver of one sweep: it alone writes the ledger and the records (decision 13).
+
+It knows no Ray: an executor asks it for the next `Assignment` and reports how each ended. Whatever it is told is
+on disk before it has an effect, so the same command continues after any kill.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from raysched.errors import DamageError, StoppedError
+from raysched.records.layout import AttemptLayout, SweepLayout
+from raysched.records.ledger import (
+    AttemptEnded,
+    AttemptStarted,
+    Ended,
+    Ledger,
+    Note,
+    PointTaken,
+    Recorded,
+    Told,
+)
+from raysched.records.record import AttemptResult, Record, read_record, read_result, write_record
+from raysched.records.state import SweepState
+from raysched.search.cells import CellBook, SourceDevScore, Verdict
+from raysched.search.optuna_study import OptunaStudy
+from raysched.study.identity import Resolved, RunSpec
+from raysched.study.model import Study
+from raysched.study.space import Point
+
+logger = logging.getLogger(__name__)
+
+RETRIED = frozenset({"oom", "cuda_oom", "worker_lost", "node_lost", "hang", "checkpoint", "storage"})
+"""Causes that another attempt with the same seed can overcome; data, code and divergence would only repeat."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assignment:
+    """One attempt to be executed: a run, its folder, and the folders of earlier attempts to continue from."""
+
+    spec: RunSpec
+    epoch: int
+    number: int
+    sweep: str
+    storage: str
+
+    @property
+    def key(self) -> str:
+        return f"{self.spec.run_id}-{self.epoch}-{self.number}"
+
+    @property
+    def layout(self) -> AttemptLayout:
+        return SweepLayout(self.storage, self.sweep).run(self.spec.run_id).attempt(self.epoch, self.number)
+
+    def earlier(self) -> list[AttemptLayout]:
+        """Folders of this run's other attempts."""
+        run = SweepLayout(self.storage, self.sweep).run(self.spec.run_id)
+        return [layout for epoch, number, layout in run.attempts() if (epoch, number) != (self.epoch, self.number)]
+
+    def to_json(self) -> str:
+        return json.dumps(
+            {
+                "spec": self.spec.to_json(),
+                "epoch": self.epoch,
+                "number": self.number,
+                "sweep": self.sweep,
+                "storage": self.storage,
+            }
+        )
+
+    @classmethod
+    def from_json(cls, text: str) -> Assignment:
+        value = json.loads(text)
+        return cls(**{**value, "spec": RunSpec.from_json(value["spec"])})
+
+
+@dataclass(slots=True)
+class Progress:
+    """Where a running attempt is; `clock` is when it was last heard of."""
+
+    assignment: Assignment
+    step: int = 0
+    total: int = 0
+    clock: float = 0.0
+
+
+class Driver:
+    """Hands out attempts and takes their ends. Not thread-safe: one thread, the executor's, calls it."""
+
+    def __init__(
+        self,
+        layout: SweepLayout,
+        study: Study,
+        resolved: Resolved,
+        ledger: Ledger,
+        optuna: OptunaStudy,
+        *,
+        provenance: Mapping[str, Any] | None = None,
+        recorded: Callable[[], None] = lambda: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`recorded` is called after every change of the ledger that an uploader may want to see."""
+        self.layout, self.study, self.resolved = layout, study, resolved
+        self.ledger, self.optuna = ledger, optuna
+        self.provenance = dict(provenance or {})
+        self.notify, self.clock = recorded, clock
+        self.started = clock()
+        self.book = CellBook()
+        self.specs: dict[str, RunSpec] = {}
+        self.records: dict[str, Record] = {}
+        self.state = SweepState.of(ledger.entries)
+        self.running: dict[str, Progress] = {}
+        self.tries: dict[str, int] = {}
+        self.all_asked = False
+        self.stopping = False
+        self._recover()
+
+    # -- start ------------------------------------------------------------------------------------------------
+
+    def _recover(self) -> None:
+        """Cells of earlier drivers, whose every end is known by its record."""
+        asked = {trial.number: trial for trial in self.optuna.asked()}
+        for number in sorted(self.state.points):
+            if number not in asked:
+                raise DamageError(
+                    f"point {number} of the ledger is not in the search database",
+                    key=str(self.layout.optuna),
+                    hint="restore the file from a copy; the records and the ledger are whole",
+                )
+            self._open(number, asked[number].point)
+
+    def _open(self, number: int, point: Point) -> None:
+        """Open a cell; runs that have a record, or an unrecorded but complete result, have ended already."""
+        specs = {seed: RunSpec.make(self.study, self.resolved, point, seed) for seed in self.study.seeds}
+        first = next(iter(specs.values()))
+        if number not in self.state.points:
+            self._append(
+                PointTaken(
+                    number=number,
+                    params=point.params(),
+                    cell_id=first.cell_id,
+                    run_ids={seed: spec.run_id for seed, spec in specs.items()},
+                )
+            )
+        verdict = self.book.open(number, point, {seed: spec.run_id for seed, spec in specs.items()})
+        for spec in specs.values():
+            self.specs[spec.run_id] = spec
+            record = self._known(spec)
+            if record is not None:
+                verdict = self._end(record)
+        if verdict is not None:
+            self._tell(verdict)
+
+    def _known(self, spec: RunSpec) -> Record | None:
+        """The run's record, if it is done; an attempt that finished just before its driver died is accepted now."""
+        run = self.layout.run(spec.run_id)
+        try:
+            record = read_record(run.record)
+        except FileNotFoundError:
+            record = None
+        except DamageError as error:
+            self._append(Note(text=f"record passed over: {error}", run_id=spec.run_id))
+            record = None
+        if record is not None:
+            if spec.run_id not in self.state.recorded:
+                self._append(Recorded(run_id=record.run_id, status=record.status))
+            return record
+        for _, _, attempt in reversed(run.attempts()):
+            result = self._claim(attempt)
+            if result is not None and result.status == "finished" and self._started(result):
+                return self._record(spec, result)
+        return None
+
+    def _started(self, result: AttemptResult) -> bool:
+        """Whether the ledger knows this attempt: what nobody started is nobody's result."""
+        entries = (*self.ledger.entries, *self.state.attempts.values())
+        return any(
+            isinstance(entry, AttemptStarted)
+            and (entry.run_id, entry.epoch, entry.attempt) == (result.run_id, result.epoch, result.attempt)
+            for entry in entries
+        )
+
+    @staticmethod
+    def _claim(attempt: AttemptLayout) -> AttemptResult | None:
+        try:
+            return read_result(attempt.result)
+        except (FileNotFoundError, DamageError):
+            return None
+
+    # -- work -------------------------------------------------------------------------------------------------
+
+    @property
+    def out_of_time(self) -> bool:
+        hours = self.study.budget.hours
+        return hours is not None and self.clock() - self.started > hours * 3600
+
+    @property
+    def done(self) -> bool:
+        """Nothing runs, and nothing more is to be started."""
+        return not self.running and (self.stopping or self.out_of_time or (self.all_asked and not self._pending()))
+
+    def _pending(self) -> bool:
+        return self.book.next_run() is not None
+
+    @property
+    def complete(self) -> bool:
+        """Every point was asked and every one of its runs has ended."""
+        return self.all_asked and not any(cell.left for cell in self.book.cells)
+
+    def next(self) -> Assignment | None:
+        """The next attempt to execute, started in the ledger; None if there is none now."""
+        if self.stopping or self.out_of_time:
+            return None
+        run = self.book.next_run()
+        while run is None and not self.all_asked:
+            asked = self.optuna.ask()
+            if asked is None:
+                self.all_asked = True
+            else:
+                self._open(asked.number, asked.point)
+            run = self.book.next_run()
+        if run is None:
+            return None
+        spec = self.specs[run.run_id]
+        number = self.state.n_attempts.get(run.run_id, 0) + 1
+        assignment = Assignment(
+            spec=spec, epoch=self.ledger.epoch, number=number, sweep=self.layout.name, storage=str(self.layout.storage)
+        )
+        self._append(AttemptStarted(run_id=run.run_id, attempt=number))
+        self.book.launched(run.run_id)
+        self.tries[run.run_id] = self.tries.get(run.run_id, 0) + 1
+        self.running[assignment.key] = Progress(assignment=assignment, clock=self.clock())
+        return assignment
+
+    def progress(self, key: str, step: int, total: int) -> None:
+        """A running attempt was heard of."""
+        if key in self.running:
+            here = self.running[key]
+            here.step, here.total, here.clock = step, total, self.clock()
+            self.notify()
+
+    def ended(self, key: str, outcome: str = "lost", cause: str | None = None, message: str = "") -> None:
+        """An attempt left its worker. `finished` counts only with a whole `result.json` of this very attempt."""
+        if key not in self.running:
+            return
+        assignment = self.running.pop(key).assignment
+        spec = assignment.spec
+        if outcome == "finished":
+            result = self._claim(assignment.layout)
+            if result is not None and (result.epoch, result.attempt) == (assignment.epoch, assignment.number):
+                self._attempt_ended(assignment, "finished")
+                self._finish(self._record(spec, result))
+                return
+            outcome, cause, message = "lost", "storage", "the attempt's result.json is missing or damaged"
+        self._attempt_ended(assignment, outcome, cause, message)
+        if outcome == "stopped":
+            self.book.requeue(spec.run_id)
+            self.tries[spec.run_id] -= 1
+        elif cause in RETRIED and self.tries[spec.run_id] < self.study.budget.attempts:
+            logger.warning("run %s (%s seed %d): %s; trying again", spec.run_id, spec.point, spec.seed, cause)
+            self.book.requeue(spec.run_id)
+        else:
+            status = "diverged" if outcome == "diverged" else "failed"
+            result = AttemptResult(
+                run_id=spec.run_id,
+                epoch=assignment.epoch,
+                attempt=assignment.number,
+                status=status,
+                cause=cause or "code",
+                message=message,
+            )
+            self._finish(self._record(spec, result))
+
+    def _attempt_ended(self, assignment: Assignment, outcome: Any, cause: str | None = None, message: str = "") -> None:
+        self._append(
+            AttemptEnded(
+                run_id=assignment.spec.run_id,
+                attempt=assignment.number,
+                outcome=outcome,
+                cause=cause,
+                message=message[:2000],
+            )
+        )
+
+    def _record(self, spec: RunSpec, result: AttemptResult) -> Record:
+        """Accept an attempt's end: the run is done from here on."""
+        result = result.model_copy(update={"provenance": {**self.provenance, **result.provenance}})
+        record = result.to_record(cell_id=spec.cell_id, params=spec.point.params(), seed=spec.seed)
+        write_record(self.layout.run(spec.run_id).record, record)
+        self._append(Recorded(run_id=record.run_id, status=record.status))
+        return record
+
+    def _finish(self, record: Record) -> None:
+        verdict = self._end(record)
+        if verdict is not None:
+            self._tell(verdict)
+
+    def _end(self, record: Record) -> Verdict | None:
+        self.records[record.run_id] = record
+        if record.status == "finished":
+            score = SourceDevScore.of(record.source_dev, self.study.search.objective)
+            return self.book.finished(record.run_id, score)
+        return self.book.failed(record.run_id, record.cause or "code")
+
+    def _tell(self, verdict: Verdict) -> None:
+        """Tell Optuna a complete cell, once: the same again changes nothing there."""
+        self.optuna.tell(verdict.number, verdict.mean, verdict.attrs())
+        if verdict.number not in self.state.told:
+            self._append(
+                Told(
+                    number=verdict.number, state="fail" if verdict.mean is None else "complete", value=verdict.mean
+                )
+            )
+
+    def _append(self, entry: Any) -> None:
+        self.state.add(self.ledger.append(entry))
+        self.notify()
+
+    # -- end --------------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Say in the ledger how the driver leaves."""
+        for key in list(self.running):
+            self.ended(key, "stopped")
+        if not self.complete:
+            outcome = "stopped"
+        else:
+            outcome = "failed" if any(record.status != "finished" for record in self.records.values()) else "finished"
+        self._append(Ended(outcome=outcome))  # type: ignore[arg-type]
+
+    def raise_unless_complete(self) -> None:
+        """Raises StoppedError where the budget of hours ended the sweep early."""
+        if not self.complete and self.out_of_time:
+            raise StoppedError(
+                f"budget.hours={self.study.budget.hours:g} is used up", hint="the same command continues the sweep"
+            )

@@ -1,0 +1,35 @@
+"""One run in this very process, without Ray: the debugger's way in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from raysched.errors import RunError
+from raysched.records.record import AttemptResult, read_result
+from raysched.runners.driver import Assignment
+from raysched.runners.worker import Report, Worker
+from raysched.study.identity import RunSpec
+
+
+def run(spec: RunSpec, storage: str, name: str, show: Callable[[Report], None]) -> tuple[Assignment, AttemptResult]:
+    """Execute `spec` below `storage`/`name`, from its own checkpoint if it was interrupted; report every slice.
+
+    Raises:
+        RunError: the run failed, with its cause.
+    """
+    assignment = Assignment(spec=spec, epoch=0, number=1, sweep=name, storage=storage)
+    worker = Worker()
+    worker.take(assignment)
+    try:
+        while True:
+            report = worker.advance()
+            show(report)
+            if report.outcome == "finished":
+                return assignment, read_result(assignment.layout.result)
+            if report.outcome is not None:
+                raise RunError(
+                    report.message, cause=report.cause or "code", hint=f"traceback in {assignment.layout.root}/error.txt"
+                )
+    except KeyboardInterrupt:
+        worker.save()
+        raise

@@ -1,0 +1,125 @@
+"""Preflight: every input of a study found, pinned and hashed once, before Ray starts and before anything is written."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from raysched import hub, mini
+from raysched.errors import MissingError, StudyError
+from raysched.records import files
+from raysched.study.identity import Content, Resolved
+from raysched.study.model import Study
+from raysched.tasks import sources
+
+MIN_FREE_BYTES = 200 * 1024**2
+
+
+def resolve(study: Study, *, device: str, known: Resolved | None = None) -> Resolved:
+    """Pin every input of `study`; the hub is asked here and nowhere later.
+
+    With `known` (what the ledger holds of an earlier start) hub revisions are taken from there, so a sweep never
+    changes its inputs half-way; local files are hashed again.
+
+    Raises:
+        MissingError: a file, a hub repository or the hub itself is not there.
+        StudyError: a file is not what it should be.
+    """
+    data: sources.Sources | Resolved = sources.resolve(study) if known is None or not _all_on_hub(known) else known
+    languages = dict.fromkeys((study.model.source_language, *study.evaluation.languages))
+    return Resolved(
+        train=data.train,
+        dev=data.dev,
+        test=data.test,
+        backbone=_backbone(study.model.backbone, known and known.backbone),
+        language_adapters={
+            language: _language_adapter(
+                study.model.language_adapters, language, known and known.language_adapters.get(language)
+            )
+            for language in languages
+        },
+        replay=_replay(study),
+        device="cuda" if device == "cuda" else "cpu",
+    )
+
+
+def fetch(resolved: Resolved, study: Study) -> None:
+    """Download what lies on the hub, so that no worker ever needs the network.
+
+    Raises:
+        MissingError: the hub does not give it.
+        StudyError: downloaded rows are not what they should be.
+    """
+    for content in (resolved.backbone, *resolved.language_adapters.values()):
+        hub.local_folder(content)
+    source = study.model.source_language
+    for content, role, language in (
+        (resolved.train, "train", source),
+        (resolved.dev, "dev", source),
+        *((content, "test", language) for language, content in resolved.test.items()),
+    ):
+        if _on_hub(content):
+            sources.rows(content, study, role, language)
+
+
+def _on_hub(content: Content) -> bool:
+    return content.path is None and content.where != "mini"
+
+
+def _all_on_hub(known: Resolved) -> bool:
+    return all(map(_on_hub, (known.train, known.dev, *known.test.values())))
+
+
+def _backbone(where: str, known: Content | None) -> Content:
+    if where == "mini":
+        return _folder(where, mini.backbone_path(), "model.backbone")
+    return _model(where, "model.backbone", known)
+
+
+def _language_adapter(template: str, language: str, known: Content | None) -> Content:
+    if template == "mini":
+        return _folder(f"mini:{language}", mini.adapter_path(language), "model.language_adapters")
+    return _model(template.replace("{language}", language), "model.language_adapters", known)
+
+
+def _model(where: str, key: str, known: Content | None) -> Content:
+    if where.startswith(("./", "../", "/", "~")) or Path(where).is_dir():
+        return _folder(where, Path(where).expanduser(), key)
+    if known is not None and known.where == where and _on_hub(known):
+        return known
+    try:
+        return Content(where=where, revision=hub.resolve(where, "model"))
+    except (MissingError, StudyError) as error:
+        raise type(error)(error.what, key=key, choices=error.choices, hint=error.hint) from error
+
+
+def _folder(where: str, path: Path, key: str) -> Content:
+    """Content of a local folder, named by the hash of its files."""
+    if not path.is_dir():
+        raise MissingError(f"there is no folder {path}", key=key, hint="give a folder, a hub name owner/name, or mini")
+    return Content(where=where, revision=files.sha256_tree(path), path=str(path.resolve()))
+
+
+def _replay(study: Study) -> Content | None:
+    if "replay" not in study.search.schedule or study.training.replay is None:
+        return None
+    path = Path(study.training.replay).expanduser()
+    if not path.is_file():
+        raise MissingError(f"there is no file {path}", key="training.replay")
+    return Content(where=study.training.replay, revision=files.sha256_file(path), path=str(path.resolve()))
+
+
+def check_disk(folder: Path) -> None:
+    """Refuse to start where the disk is all but full.
+
+    Raises:
+        MissingError: less than `MIN_FREE_BYTES` are free.
+    """
+    there = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    free = shutil.disk_usage(there).free
+    if free < MIN_FREE_BYTES:
+        raise MissingError(
+            f"only {free / 1024**2:.0f} MiB are free on the disk of {there}; a sweep needs {MIN_FREE_BYTES >> 20} MiB",
+            key="--storage",
+            hint="free some space, or give another folder with --storage",
+        )

@@ -1,0 +1,323 @@
+"""Ray: the only file of the package that knows it. Ray Tune places and runs attempts; it remembers nothing.
+
+Each call of `execute` is a fresh Tune run over whatever the driver still has to do. Tune's own state goes to a
+private temporary folder; nothing of it is ever restored (decision 1).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from raysched.errors import MissingError, StoppedError
+from raysched.records import files
+from raysched.runners.driver import Driver
+from raysched.runners.worker import Worker, limit_threads, stop_file
+from raysched.study.model import Resources, Study
+
+for _name, _value in {
+    "RAY_AUTH_MODE": "token",  # an unprotected head runs anybody's code
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # the signals are ours
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_AUTO_INIT": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": "86400",
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+}.items():
+    os.environ.setdefault(_name, _value)
+
+import ray  # noqa: E402  (the environment above is read at import)
+from ray import tune  # noqa: E402
+from ray.exceptions import (  # noqa: E402
+    ActorDiedError,
+    NodeDiedError,
+    OutOfMemoryError,
+    RayError,
+)
+from ray.tune.search import Searcher  # noqa: E402
+
+logger = logging.getLogger(__name__)
+
+GRACE_S = 6.0
+"""So long workers may take to save and stop when asked; after that they are ended."""
+RESTARTS = 3
+"""So many times an executor that broke is started again from the ledger."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cluster:
+    """What a sweep runs on: the slots for its runs, and the device they get."""
+
+    slots: int
+    cpu: float
+    gpu: float
+    memory_bytes: int | None
+    device: str
+
+
+@contextlib.contextmanager
+def cluster(address: str | None, study: Study, max_concurrent: int | None) -> Iterator[Cluster]:
+    """Connect to the Ray cluster at `address`, or start one of our own for as long as the block lasts.
+
+    Never joins a cluster by accident: without an address it always starts its own, on a private folder.
+
+    Raises:
+        MissingError: no cluster answers, or it can never give what a run asks for.
+    """
+    limit_threads(study.training.threads)
+    private: Path | None = None
+    options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False, "configure_logging": True}
+    if address:
+        options["address"] = address
+    else:
+        private = Path(tempfile.mkdtemp(prefix="rs-", dir="/tmp"))  # sockets below it must have short names
+        options |= {"address": "local", "include_dashboard": False, "_temp_dir": str(private)}
+    try:
+        try:
+            ray.init(**options)
+        except (RayError, ConnectionError, RuntimeError, ValueError, OSError) as error:
+            where = f"the Ray cluster at {address}" if address else "a Ray cluster on this machine"
+            raise MissingError(
+                f"cannot reach {where}: {str(error).splitlines()[0] if str(error) else type(error).__name__}",
+                key="--address",
+                hint="check the address and RAY_AUTH_TOKEN, or leave --address out to run on this machine",
+            ) from error
+        yield _fit(study.resources, max_concurrent)
+    finally:
+        ray.shutdown()
+        if private is not None:
+            shutil.rmtree(private, ignore_errors=True)
+
+
+def _fit(resources: Resources, max_concurrent: int | None) -> Cluster:
+    """How many runs fit on the nodes that are alive now."""
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    gpus = max((node.get("GPU", 0) for node in nodes), default=0)
+    gpu = (1.0 if gpus >= 1 else 0.0) if resources.gpu == "auto" else float(resources.gpu)
+    memory = int(resources.memory_gb * 1e9) if resources.memory_gb else None
+    wanted = {"CPU": resources.cpu, "GPU": gpu, "memory": float(memory or 0)}
+    slots = 0
+    for node in nodes:
+        slots += int(min((node.get(name, 0) / amount + 1e-9 for name, amount in wanted.items() if amount), default=0))
+    if slots == 0:
+        largest = {name: max((node.get(name, 0) for node in nodes), default=0) for name in wanted}
+        short = [name for name, amount in wanted.items() if amount > largest[name]]
+        key = {"CPU": "resources.cpu", "GPU": "resources.gpu", "memory": "resources.memory_gb"}[short[0] if short else "CPU"]
+        raise MissingError(
+            f"a run asks for {resources.cpu:g} CPU, {gpu:g} GPU, {resources.memory_gb or 0:g} GB, "
+            f"but the largest node has {largest['CPU']:g} CPU, {largest['GPU']:g} GPU, {largest['memory'] / 1e9:.1f} GB",
+            key=key,
+            hint=f"ask for less, for example --set {key}={'auto' if key == 'resources.gpu' else 1}, or add a node",
+        )
+    device = "cpu"
+    if gpu:
+        probe = ray.remote(num_cpus=0, num_gpus=gpu, max_retries=0)(_has_cuda)
+        device = "cuda" if ray.get(probe.remote(), timeout=120) else "cpu"
+    return Cluster(
+        slots=min(slots, max_concurrent or slots), cpu=resources.cpu, gpu=gpu, memory_bytes=memory, device=device
+    )
+
+
+def _has_cuda() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
+class AdapterRun(tune.Trainable):  # type: ignore[misc]
+    """One adapter run on its share of a GPU. The actor is reused: its bench stays warm from run to run."""
+
+    def setup(self, config: dict[str, Any]) -> None:
+        from raysched.runners.driver import Assignment
+
+        if not hasattr(self, "_worker"):
+            os.environ["HF_HUB_OFFLINE"] = "1"  # preflight has fetched what is needed
+            self._worker = Worker()
+        self._worker.take(Assignment.from_json(config["assignment"]))
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self.setup(new_config)
+        return True
+
+    def step(self) -> dict[str, Any]:
+        report = self._worker.advance()
+        return {
+            "done": report.outcome is not None,
+            "at_step": report.step,
+            "of_steps": report.total,
+            "outcome": report.outcome or "",
+            "cause": report.cause or "",
+            "message": report.message,
+        }
+
+    def cleanup(self) -> None:
+        self._worker.save()
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """Runs keep their own checkpoints, in the sweep's storage."""
+
+    def load_checkpoint(self, checkpoint: Any) -> None:
+        """See `save_checkpoint`."""
+
+
+class Hand(Searcher):
+    """Hands Tune the driver's next attempt. It keeps nothing of its own, so a pickle of it is empty."""
+
+    def __init__(self, driver: Driver, slots: int, stop: Callable[[], bool]) -> None:
+        super().__init__(metric="at_step", mode="max")
+        self._driver, self._slots, self._stop = driver, slots, stop
+        self.keys: dict[str, str] = {}
+
+    def suggest(self, trial_id: str) -> Any:
+        driver = self._driver
+        driver.stopping = driver.stopping or self._stop()
+        if driver.done:
+            return Searcher.FINISHED
+        if len(driver.running) >= self._slots:
+            return None
+        assignment = driver.next()
+        if assignment is None:
+            return Searcher.FINISHED if driver.done else None
+        self.keys[trial_id] = assignment.key
+        return {"assignment": assignment.to_json()}
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        self._driver.progress(self.keys[trial_id], int(result["at_step"]), int(result["of_steps"]))
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        if error:
+            return  # `Ends.on_trial_error` knows why
+        result = result or {}
+        outcome = result.get("outcome") or "stopped"
+        self._driver.ended(self.keys[trial_id], outcome, result.get("cause") or None, result.get("message", ""))
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing to save: the ledger is the memory."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing to restore."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+
+class Ends(tune.Callback):
+    """Tells the driver why an attempt left its worker without a word."""
+
+    def __init__(self, driver: Driver, hand: Hand) -> None:
+        self._driver, self._hand = driver, hand
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        error = trial.get_pickled_error() or trial.get_error()
+        self._driver.ended(self._hand.keys[trial.trial_id], "lost", classify(error), str(error)[:500])
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+
+def classify(error: BaseException | None) -> str:
+    """The cause of an exception that left Ray."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, OutOfMemoryError):
+            return "oom"
+        if isinstance(seen, NodeDiedError):
+            return "node_lost"
+        seen = seen.__cause__ or getattr(seen, "cause", None)
+    text = str(error)
+    if "memory" in text and "kill" in text:
+        return "oom"
+    if isinstance(error, ActorDiedError) and "node" in text and "dead" in text:
+        return "node_lost"
+    return "worker_lost"
+
+
+class _Stopper(tune.Stopper):  # type: ignore[misc]
+    """Ends what has not stopped by itself within the grace time."""
+
+    def __init__(self, late: Callable[[], bool]) -> None:
+        self._late = late
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        return False
+
+    def stop_all(self) -> bool:
+        return self._late()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+
+def execute(driver: Driver, on: Cluster, stop: Callable[[], bool]) -> None:
+    """Run what the driver has to do until it is done or `stop()` holds; workers then save and stop.
+
+    Raises:
+        StoppedError: Tune broke more often than `RESTARTS` times.
+    """
+    asked_at: list[float] = []
+
+    def late() -> bool:
+        if stop() and not asked_at:
+            asked_at.append(time.monotonic())
+            files.write_atomic(stop_file(driver.layout), str(driver.ledger.epoch))
+        return bool(asked_at) and time.monotonic() - asked_at[0] > GRACE_S
+
+    stop_file(driver.layout).unlink(missing_ok=True)
+    broke = 0
+    while not driver.done:
+        try:
+            _fit_once(driver, on, stop, late)
+        except Exception as error:
+            # Ray's memory monitor, for one, makes Tune raise: the ledger knows what is left to do.
+            broke += 1
+            logger.warning("the executor broke (%s) and is started again", type(error).__name__)
+            for key in list(driver.running):
+                driver.ended(key, "lost", classify(error), str(error)[:500])
+            if broke > RESTARTS:
+                raise StoppedError(
+                    f"the executor broke {broke} times, last with {type(error).__name__}: {error}",
+                    hint="look at the worker's logs; the same command continues the sweep",
+                ) from error
+
+
+def _fit_once(driver: Driver, on: Cluster, stop: Callable[[], bool], late: Callable[[], bool]) -> None:
+    hand = Hand(driver, on.slots, stop)
+    bundle: dict[str, float] = {"CPU": on.cpu}
+    if on.gpu:
+        bundle["GPU"] = on.gpu
+    if on.memory_bytes:
+        bundle["memory"] = on.memory_bytes
+    private = tempfile.mkdtemp(prefix="raysched-tune-")
+    try:
+        tune.Tuner(
+            tune.with_resources(AdapterRun, tune.PlacementGroupFactory([bundle])),
+            tune_config=tune.TuneConfig(
+                search_alg=hand,
+                num_samples=-1,
+                reuse_actors=True,
+                trial_name_creator=lambda trial: trial.trial_id,
+                trial_dirname_creator=lambda trial: trial.trial_id,
+            ),
+            run_config=tune.RunConfig(
+                name="sweep",
+                storage_path=private,
+                stop=_Stopper(late),
+                verbose=0,
+                callbacks=[Ends(driver, hand)],
+                failure_config=tune.FailureConfig(max_failures=0),
+            ),
+        ).fit()
+        for key in list(driver.running):  # ended by the stopper: what they saved is in their folders
+            driver.ended(key, "stopped")
+    finally:
+        shutil.rmtree(private, ignore_errors=True)

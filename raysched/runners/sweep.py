@@ -1,0 +1,264 @@
+"""A whole sweep, from its study to its last record: the order of effects of decision 13, in one place."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from raysched.errors import (
+    CTRL_C,
+    DONE,
+    SOME_RUNS_FAILED,
+    TERMINATED,
+    Interrupted,
+    StudyError,
+)
+from raysched.records import ledger as ledgers
+from raysched.records.layout import SweepLayout
+from raysched.records.ledger import Ledger, Note, Opened
+from raysched.records.lock import DriverLock
+from raysched.records.state import SweepState
+from raysched.runners import preflight
+from raysched.runners.driver import Driver
+from raysched.study.identity import Resolved
+from raysched.study.load import LoadedStudy, diff
+from raysched.study.model import Study
+from raysched.tracking import provenance
+from raysched.tracking.mlflow_store import Store, sqlite_uri
+from raysched.tracking.uploader import Uploader
+
+MAY_CHANGE = frozenset({"description", "budget", "resources", "tracking"})
+"""Parts of a study that change no result: a sweep continues with new ones."""
+DRAIN_S = 60.0
+"""So long the end of a sweep waits for the tracking server; the rest is uploaded by the next start."""
+
+
+class Watcher(Protocol):
+    """Who shows a sweep to its user."""
+
+    def stage(self, text: str) -> None:
+        """What is being prepared."""
+
+    def started(self, driver: Driver, slots: int) -> None:
+        """Runs are launched from now on; the driver may be looked at from another thread."""
+
+    def warn(self, text: str) -> None:
+        """Something the user should know, which stops nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How a sweep stands at its end. `exit_code` is 0, or 1 where runs failed."""
+
+    layout: SweepLayout
+    n_runs: int
+    n_failed: int
+    n_new: int
+    tracking_uri: str
+    uploaded: bool
+
+    @property
+    def exit_code(self) -> int:
+        return SOME_RUNS_FAILED if self.n_failed else DONE
+
+
+def previous(layout: SweepLayout) -> SweepState | None:
+    """The sweep as its ledger tells it; None if there is none yet. Raises DamageError."""
+    if not layout.exists():
+        return None
+    state = SweepState.of(ledgers.read(layout.ledger))
+    return state if state.opened is not None else None
+
+
+def known_resolved(state: SweepState | None) -> Resolved | None:
+    """What the inputs were resolved to when the sweep was opened."""
+    if state is None or state.opened is None:
+        return None
+    return Resolved.model_validate_json(json.dumps(state.opened.resolved))
+
+
+def refuse_changes(loaded: LoadedStudy, state: SweepState | None) -> None:
+    """A sweep's name stands for one study.
+
+    Raises:
+        StudyError: the study under this name was another one, with the difference.
+    """
+    if state is None or state.opened is None:
+        return
+    old = Study.model_validate_json(json.dumps(state.opened.study))
+    changed = [line for line in diff(old, loaded.study) if line.split(".")[0].split(":")[0] not in MAY_CHANGE]
+    if changed:
+        raise StudyError(
+            f"the sweep {loaded.name!r} was started with another study:\n    " + "\n    ".join(changed),
+            key="--name",
+            hint=f"run the changed study under a name of its own: --name {loaded.name}-2",
+        )
+
+
+def refuse_other_inputs(old: Resolved, new: Resolved, name: str) -> None:
+    """Continuing a sweep on other data or weights would mix two experiments in one table.
+
+    Raises:
+        StudyError: an input is not what it was.
+    """
+    before, now = old.model_dump(exclude={"device"}), new.model_dump(exclude={"device"})
+    changed = [key for key in before if _revisions(before[key]) != _revisions(now[key])]
+    if changed:
+        raise StudyError(
+            f"the content of {', '.join(changed)} is not what the sweep {name!r} was started with",
+            hint=f"restore it, or start another sweep: --name {name}-2",
+        )
+
+
+def _revisions(value: Any) -> Any:
+    if isinstance(value, dict):
+        return value["revision"] if "revision" in value else {key: _revisions(item) for key, item in value.items()}
+    return value
+
+
+@contextlib.contextmanager
+def signals() -> Iterator[Callable[[], int]]:
+    """Ctrl-C and SIGTERM set a flag: calling the value gives 0, or the exit code that was asked for.
+
+    A second Ctrl-C ends the process at once, which is as safe as any kill. Enter it after `ray.init`, which
+    installs a handler of its own.
+    """
+    asked = [0]
+
+    def handle(number: int, frame: object) -> None:
+        if asked[0] and number == signal.SIGINT:
+            os._exit(CTRL_C)
+        asked[0] = asked[0] or (CTRL_C if number == signal.SIGINT else TERMINATED)
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: asked[0]
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def sweep(
+    loaded: LoadedStudy,
+    *,
+    storage: str,
+    mlflow_uri: str | None = None,
+    address: str | None = None,
+    max_concurrent: int | None = None,
+    allow_offline_tracking: bool = False,
+    watcher: Watcher,
+) -> Outcome:
+    """Run the study to its end, or continue it; a finished sweep is done at once.
+
+    Raises:
+        StudyError: the study is malformed, or another one under this name.
+        MissingError: an input, the cluster, or at a first start the tracking server is not there.
+        StoppedError: another driver runs it, or the budget is used up.
+        Interrupted: Ctrl-C or SIGTERM; everything is saved.
+    """
+    os.umask(0o077)
+    layout = SweepLayout(storage, loaded.name)
+    with contextlib.ExitStack() as stack:
+        state = previous(layout)
+        if state is not None:  # a second driver is told so before anything slow
+            stack.enter_context(DriverLock(layout.lock).acquire())
+            state = previous(layout)
+        refuse_changes(loaded, state)
+        uri = mlflow_uri or sqlite_uri(layout.mlflow_db)
+        if state is not None and _nothing_left(state, uri):
+            return _outcome(layout, state, uri, n_new=0, uploaded=True)
+        watcher.stage("checking data, models and tracking")
+        preflight.check_disk(layout.storage)
+        known = known_resolved(state)
+        resolved = preflight.resolve(loaded.study, device=known.device if known else "cpu", known=known)
+        if known is not None:
+            refuse_other_inputs(known, resolved, loaded.name)
+        store = Store(uri, loaded.name)
+        try:
+            store.check()
+        except Exception as error:
+            if state is None and not allow_offline_tracking:
+                raise
+            watcher.warn(f"{error}\n  the sweep goes on; what it records is uploaded later")
+        watcher.stage("fetching what the hub has to give")
+        preflight.fetch(resolved, loaded.study)
+        os.environ["HF_HUB_OFFLINE"] = "1"
+
+        # Heavy, and of no use to a sweep that was refused above.
+        from raysched.runners import ray_tune
+        from raysched.search.optuna_study import OptunaStudy, study_name
+
+        watcher.stage("connecting to Ray" if address else "starting Ray")
+        on = stack.enter_context(ray_tune.cluster(address, loaded.study, max_concurrent))
+        if known is not None and known.device != on.device:
+            raise StudyError(
+                f"the sweep {loaded.name!r} was started on {known.device}, this cluster has {on.device}",
+                hint=f"continue it where a {known.device} is, or start another sweep: --name {loaded.name}-2",
+            )
+        resolved = resolved.model_copy(update={"device": on.device})
+        if state is None:
+            layout.create()
+            stack.enter_context(DriverLock(layout.lock).acquire())
+            refuse_changes(loaded, previous(layout))  # another driver may have come and gone since
+        ledger = stack.enter_context(
+            contextlib.closing(Ledger.take_over(layout.ledger, host=socket.gethostname(), pid=os.getpid()))
+        )
+        study_json = loaded.study.model_dump(mode="json")
+        facts = provenance.collect()
+        if state is None or state.opened is None or state.opened.study != study_json:
+            ledger.append(Opened(study=study_json, resolved=resolved.model_dump(mode="json"), provenance=facts))
+        ledger.entries = tuple(ledgers.read(layout.ledger))
+        search = loaded.study.search
+        optuna = stack.enter_context(
+            contextlib.closing(OptunaStudy(layout.optuna, study_name(layout.name, search), search))
+        )
+        uploader = Uploader(layout, store)
+        driver = Driver(layout, loaded.study, resolved, ledger, optuna, recorded=uploader.wake)
+        before = len(driver.records)
+        uploader.start()
+        exit_code = 0
+        try:
+            with signals() as asked:
+                watcher.started(driver, on.slots)
+                ray_tune.execute(driver, on, lambda: asked() != 0)
+                exit_code = asked()
+        finally:
+            driver.close()
+            watcher.stage("uploading to MLflow")
+            uploaded = uploader.drain(DRAIN_S if not exit_code else 2.0)
+            uploader.stop()
+            if uploaded:
+                ledger.append(Note(text=_uploaded_to(uri)))
+        if exit_code:
+            raise Interrupted(
+                f"stopped by {'Ctrl-C' if exit_code == CTRL_C else 'SIGTERM'}; everything done so far is saved",
+                exit_code=exit_code,
+                hint="the same command continues the sweep",
+            )
+        driver.raise_unless_complete()
+        return _outcome(layout, driver.state, uri, n_new=len(driver.records) - before, uploaded=uploaded)
+
+
+def _uploaded_to(uri: str) -> str:
+    """The ledger's word that a tracking store holds everything; the address itself may hold a password."""
+    return f"tracking complete: {hashlib.sha256(uri.encode()).hexdigest()[:16]}"
+
+
+def _nothing_left(state: SweepState, uri: str) -> bool:
+    """Whether every run has ended and the store at `uri` holds them all: then nothing needs to be started."""
+    return state.ended is not None and state.ended.outcome != "stopped" and state.last_note == _uploaded_to(uri)
+
+
+def _outcome(layout: SweepLayout, state: SweepState, uri: str, *, n_new: int, uploaded: bool) -> Outcome:
+    ends = [recorded.status for recorded in state.recorded.values()]
+    failed = sum(status != "finished" for status in ends)
+    return Outcome(
+        layout=layout, n_runs=len(ends), n_failed=failed, n_new=n_new, tracking_uri=uri, uploaded=uploaded
+    )

@@ -1,0 +1,138 @@
+"""Executing attempts inside one process, one after the other, on a bench that stays warm."""
+
+from __future__ import annotations
+
+import os
+import time
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from raysched.errors import DamageError, Diverged, MissingError, RunError, StudyError
+from raysched.records import files
+from raysched.records.layout import SweepLayout
+from raysched.runners.driver import Assignment
+from raysched.tracking.provenance import collect
+from raysched.training.attempt import Attempt
+from raysched.training.bench import Bench
+
+SLICE_S = 1.0
+"""How long a worker trains between two looks at the outside."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """How far an attempt is. `outcome` is set when it left the worker: finished, stopped, failed or diverged."""
+
+    step: int
+    total: int
+    outcome: str | None = None
+    cause: str | None = None
+    message: str = ""
+
+
+def stop_file(layout: SweepLayout) -> Path:
+    """The driver's request to its workers to save and stop; it holds the driver's epoch."""
+    return layout.root / "stop"
+
+
+def _classify(error: Exception) -> tuple[str, str]:
+    """(outcome, cause) of an exception that ended an attempt."""
+    if isinstance(error, Diverged):
+        return "diverged", "nan"
+    if isinstance(error, RunError):
+        return "failed", error.cause
+    if isinstance(error, torch.OutOfMemoryError):
+        return "failed", "cuda_oom"
+    if isinstance(error, MemoryError):
+        return "failed", "oom"
+    if isinstance(error, DamageError):
+        return "failed", "checkpoint"
+    if isinstance(error, (StudyError, MissingError)):
+        return "failed", "data"
+    if isinstance(error, OSError):
+        return "failed", "storage"
+    return "failed", "code"
+
+
+class Worker:
+    """Keeps one bench warm; `take` an assignment, `advance` it until its report has an outcome."""
+
+    def __init__(self) -> None:
+        self._bench: Bench | None = None
+        self._bench_key = ""
+        self.provenance = collect()
+
+    def take(self, assignment: Assignment) -> None:
+        """Begin an attempt; what goes wrong in it shows in the reports, never here."""
+        self.assignment = assignment
+        self.sweep = SweepLayout(assignment.storage, assignment.sweep)
+        self._attempt: Attempt | None = None
+
+    def _begin(self) -> Attempt:
+        spec = self.assignment.spec
+        key = Bench.key(spec.study, spec.resolved)
+        if self._bench is None or key != self._bench_key:
+            self._bench = None  # the old one's memory is free before the new one is made
+            self._bench = Bench(spec.study, spec.resolved, self.sweep.features)
+            self._bench_key = key
+        return Attempt(
+            self._bench,
+            spec,
+            self.assignment.layout,
+            self.assignment.earlier(),
+            epoch=self.assignment.epoch,
+            number=self.assignment.number,
+            provenance=self.provenance,
+        )
+
+    def _stop_asked(self) -> bool:
+        try:
+            return int(stop_file(self.sweep).read_text()) >= self.assignment.epoch
+        except (OSError, ValueError):
+            return False
+
+    def advance(self, seconds: float = SLICE_S) -> Report:
+        """Train for about `seconds`."""
+        try:
+            if self._attempt is None:
+                self._attempt = self._begin()
+                self._events = self._attempt.events()
+            until = time.monotonic() + seconds
+            while time.monotonic() < until:
+                if next(self._events, None) is None:
+                    return self._report("finished")
+            if self._stop_asked():
+                self.save()
+                return self._report("stopped")
+            return self._report()
+        except Exception as error:  # one bad run never ends a sweep
+            outcome, cause = _classify(error)
+            try:
+                log = self.assignment.layout.create().root / "error.txt"
+                files.write_atomic(log, traceback.format_exc())
+            except OSError:
+                pass  # the report below still tells
+            self._bench = None  # whatever state it is in
+            return self._report(outcome, cause, f"{type(error).__name__}: {error}")
+
+    def save(self) -> None:
+        """Keep what was done, if there is an attempt that has not ended."""
+        if self._attempt is not None:
+            self._attempt.save()
+
+    def _report(self, outcome: str | None = None, cause: str | None = None, message: str = "") -> Report:
+        attempt = self._attempt
+        step, total = (attempt.step, attempt.total) if attempt is not None else (0, 0)
+        if outcome is not None:
+            self._attempt = None
+        return Report(step=step, total=total, outcome=outcome, cause=cause, message=message)
+
+
+def limit_threads(threads: int) -> None:
+    """Before torch is imported: no library of this process starts more threads than the study allows."""
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ[name] = str(threads)
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

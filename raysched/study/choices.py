@@ -1,0 +1,98 @@
+"""The keys of a study and what may stand there, in words: read from the model, so that no message can be outdated."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from typing import Any
+
+from pydantic import BaseModel
+
+from raysched.study.model import Study
+
+Path = tuple[str | int, ...]
+
+
+def dotted(path: Path) -> str:
+    """`("search", "lr", 0)` as `search.lr[0]`."""
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).lstrip(".")
+
+
+def section(path: Sequence[str | int]) -> type[BaseModel] | None:
+    """The model that the keys of `path` lead to, or None where a value (or nothing) stands."""
+    model: type[BaseModel] = Study
+    for part in path:
+        field = model.model_fields.get(str(part))
+        if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)):
+            return None
+        model = field.annotation
+    return model
+
+
+@lru_cache(maxsize=1)
+def all_keys() -> tuple[str, ...]:
+    """Every dotted key of a study, sections first."""
+
+    def below(prefix: tuple[str, ...]) -> Iterable[str]:
+        model = section(prefix)
+        for name in model.model_fields if model else ():
+            yield ".".join((*prefix, name))
+            yield from below((*prefix, name))
+
+    return tuple(below(()))
+
+
+def closest(given: str, choices: Iterable[str]) -> str | None:
+    """The choice that was probably meant."""
+    found = difflib.get_close_matches(given.lower(), list(choices), n=1, cutoff=0.6)
+    return found[0] if found else None
+
+
+@lru_cache(maxsize=1)
+def _schema() -> dict[str, Any]:
+    return Study.model_json_schema()
+
+
+def valid(path: Path) -> str:
+    """What may stand at `path`, in words, from the schema; empty where there is nothing to say."""
+    schema = _schema()
+    for part in path:
+        schema = _followed(schema)
+        schema = schema.get("items", {}) if isinstance(part, int) else schema.get("properties", {}).get(part, {})
+    return _words(schema)
+
+
+def _followed(schema: dict[str, Any]) -> dict[str, Any]:
+    """Through a reference, and into the list of `list | something`."""
+    if "$ref" in schema:
+        return _schema()["$defs"][schema["$ref"].rsplit("/", 1)[-1]]  # type: ignore[no-any-return]
+    return next((member for member in schema.get("anyOf", ()) if member.get("type") == "array"), schema)
+
+
+def _words(schema: dict[str, Any]) -> str:
+    if "anyOf" in schema:
+        return ", or ".join(filter(None, (_words(member) for member in schema["anyOf"])))
+    if "$ref" in schema:
+        return "keys " + ", ".join(_followed(schema).get("properties", ()))
+    if "enum" in schema or "const" in schema:
+        return ", ".join(str(value) for value in schema.get("enum", [schema.get("const")]))
+    kind = schema.get("type", "")
+    if kind == "array":
+        items = _words(schema.get("items", {}))
+        return f"a list ({'one of ' if 'enum' in schema.get('items', {}) else 'each '}{items})"
+    if kind in ("integer", "number"):
+        bounds = [
+            f"{sign} {schema[name]:g}"
+            for name, sign in (
+                ("minimum", ">="),
+                ("exclusiveMinimum", ">"),
+                ("maximum", "<="),
+                ("exclusiveMaximum", "<"),
+            )
+            if name in schema
+        ]
+        return " ".join(["a whole number" if kind == "integer" else "a number", " and ".join(bounds)]).rstrip()
+    if kind == "string":
+        return f"text that matches {schema['pattern']}" if "pattern" in schema else "text"
+    return {"boolean": "true, false", "null": "null"}.get(kind, "")

@@ -1,0 +1,47 @@
+"""The JSON Schema of study files, for editors (`raysched schema`)."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from raysched.study.model import Study
+
+SCHEMA_ID = "urn:raysched:schema:study:1"
+
+
+def json_schema() -> dict[str, Any]:
+    """JSON Schema (2020-12) of a study file.
+
+    A study that extends another may leave out whatever that one gives, so keys are required only where there is
+    no `extends`. Rules over several keys are checked by `raysched` alone.
+    """
+    schema = Study.model_json_schema()
+    sections = {
+        name: value["$ref"].rsplit("/", 1)[-1] for name, value in schema["properties"].items() if "$ref" in value
+    }
+    needed = {name: schema["$defs"][title].pop("required", None) for name, title in sections.items()}
+    extends = {
+        "description": "another study, by name or path: this file changes only what it gives; lists are replaced",
+        "type": "string",
+        "minLength": 1,
+        "title": "Extends",
+    }
+    complete = {
+        "required": schema.pop("required"),
+        "properties": {name: {"required": keys} for name, keys in needed.items() if keys},
+    }
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": SCHEMA_ID,
+        **schema,
+        "title": "raysched study",
+        "properties": {"extends": extends, **schema["properties"]},
+        "if": {"not": {"required": ["extends"]}},
+        "then": complete,
+    }
+
+
+def schema_text() -> str:
+    """The schema as it is published in `search_spaces/study.schema.json`."""
+    return json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n"

@@ -1,0 +1,84 @@
+"""What MLflow is known to hold: one small file per run, cell and sweep, saved after every acknowledged batch.
+
+Without its file a node starts over: what MLflow holds of it is found by its key, and made anew if it is not empty.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from raysched.errors import DamageError
+from raysched.records.files import make_folder, read_checked, write_checked
+from raysched.records.history import Sealed
+
+SCHEMA = 1
+
+
+class Cursor(BaseModel):
+    """Mutable; `save` after each change that MLflow has acknowledged."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    schema_version: int = SCHEMA
+    key: str
+    mlflow_id: str | None = None
+    parent: str | None = None
+    described: bool = False
+    """Parameters and first tags are there."""
+    segments: list[Sealed] = []
+    sending: Sealed | None = None
+    """A segment of which MLflow may hold a part."""
+    artifacts: dict[str, str] = {}
+    """Artifact -> SHA-256."""
+    status: str = "RUNNING"
+    settled: str = ""
+    """The state of the ledger to which MLflow was brought, wholly."""
+
+    def reset(self) -> None:
+        for name, value in Cursor(key=self.key):
+            setattr(self, name, value)
+
+    def fits(self, target: Sequence[Sealed], *, final: bool) -> bool:
+        """Whether what was sent is the beginning of `target`; a target that is still growing may be behind."""
+        sent = [*self.segments, *([self.sending] if self.sending else [])]
+        common = sent if final or len(sent) <= len(target) else sent[: len(target)]
+        return common == list(target[: len(common)])
+
+
+class Cursors:
+    """The cursors of one sweep for one store, below `uploads/<store>/`."""
+
+    def __init__(self, folder: Path, store_identity: str) -> None:
+        self.folder = folder / hashlib.sha256(store_identity.encode()).hexdigest()[:12]
+        self._open: dict[str, Cursor] = {}
+
+    def _path(self, key: str) -> Path:
+        return self.folder / f"{key.replace(':', '-')}.json"
+
+    def get(self, key: str) -> Cursor:
+        if key not in self._open:
+            try:
+                self._open[key] = Cursor.model_validate(read_checked(self._path(key)))
+            except (
+                FileNotFoundError,
+                DamageError,
+                ValidationError,
+                json.JSONDecodeError,
+            ):
+                self._open[key] = Cursor(key=key)
+        return self._open[key]
+
+    def save(self, cursor: Cursor) -> None:
+        make_folder(self.folder)
+        write_checked(self._path(cursor.key), cursor.model_dump())
+
+    def clear(self) -> None:
+        """Start over: the store does not hold what the cursors say."""
+        self._open.clear()
+        for path in self.folder.glob("*.json"):
+            path.unlink(missing_ok=True)

@@ -1,0 +1,245 @@
+"""Sweep > cell > run: brings the nested MLflow runs of one sweep to what its ledger and records say.
+
+Their tag `raysched.key` is sweep:<name>, cell:<cell_id>, run:<run_id>; `raysched.sweep_uid` tells apart two sweeps of
+one name. Where MLflow holds what is not the beginning of the accepted attempt's history (the newest attempt's, while
+none is accepted), the MLflow run is made anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from raysched.errors import MissingError
+from raysched.records.files import canonical
+from raysched.records.layout import SweepLayout
+from raysched.records.ledger import LedgerReader, Opened, PointTaken
+from raysched.records.record import Record, read_record
+from raysched.records.state import SweepState
+from raysched.study.identity import Resolved, evaluation_id
+from raysched.study.model import Study
+from raysched.tracking import rows
+from raysched.tracking.cursor import Cursor, Cursors
+from raysched.tracking.mlflow_store import RunGone, Status, Store
+from raysched.tracking.nodes import Nodes
+from raysched.tracking.run_upload import RunUpload
+
+GIVE_UP_AFTER = 3
+"""Failures of the store in a row that end a pass: the server is away, not one run broken."""
+
+
+class Tree:
+    """One sweep in one store. `bring_up` is one pass; `backlog` counts the nodes it could not bring up to date."""
+
+    def __init__(
+        self,
+        layout: SweepLayout,
+        store: Store,
+        *,
+        driver_alive: bool,
+        stopping: Callable[[], bool],
+        failed: Callable[[Exception], None],
+    ) -> None:
+        self.layout, self.store, self.driver_alive = layout, store, driver_alive
+        self.stopping, self.failed = stopping, failed
+        self.backlog = 0
+        self.ledger = SweepState()
+        self._reader = LedgerReader(layout.ledger)
+        self._cursors = Cursors(layout.uploads, store.identity)
+        self._nodes = Nodes(store, self._cursors)
+        self._known: tuple[int, Study, Resolved] | None = None
+        self._verified = False
+        self._failures_in_a_row = 0
+
+    def bring_up(self) -> None:
+        """One pass. Failures of single nodes go to `failed`; raises DamageError for a damaged ledger."""
+        self.backlog = self._failures_in_a_row = 0
+        for entry in self._reader.new():
+            self.ledger.add(entry)
+        if self.ledger.opened is None:
+            return
+        self._nodes.uid = self.ledger.uid
+        self._nodes.common_tags = {
+            "raysched.sweep": self.layout.name,
+            "raysched.status": "running",
+            "mlflow.source.name": "raysched",
+            **rows.flatten({"provenance": self.opened.provenance}),
+        }
+        self._verify()
+        sweep = self._guarded(f"sweep:{self.layout.name}", f"open {self.opened.time_ms}", self._sweep)
+        if sweep.mlflow_id is None:
+            self.backlog += len(self.ledger.points)
+            return
+        seen: set[str] = set()
+        for number, point in self.ledger.points.items():
+            if point.cell_id not in seen:
+                seen.add(point.cell_id)
+                self._cell_and_runs(number, point, sweep.mlflow_id)
+        if not self.backlog:
+            self._finish_sweep(sweep)
+
+    def _verify(self) -> None:
+        """Once: a store that was emptied holds nothing of what the cursors say."""
+        if self._verified:
+            return
+        cursor = self._cursors.get(f"sweep:{self.layout.name}")
+        found = self.store.find(cursor.key, self.ledger.uid)
+        if cursor.mlflow_id is not None and (found is None or found[0] != cursor.mlflow_id):
+            self._cursors.clear()
+        self._verified = True
+
+    def _guarded(self, key: str, settled: str, work: Callable[[Cursor], None]) -> Cursor:
+        """Do one node's work unless it is settled; a failure is noted, and the other nodes go on."""
+        cursor = self._cursors.get(key)
+        if settled and cursor.settled == settled:
+            return cursor
+        if self.stopping() or self._failures_in_a_row >= GIVE_UP_AFTER:
+            self.backlog += 1
+            return cursor
+        try:
+            try:
+                work(cursor)
+            except RunGone:  # somebody deleted it in MLflow: make it anew, once
+                cursor.reset()
+                work(cursor)
+            if settled:
+                cursor.settled = settled
+                self._cursors.save(cursor)
+            self._failures_in_a_row = 0
+        except Exception as error:
+            self.failed(error)
+            self.backlog += 1
+            self._failures_in_a_row += isinstance(error, MissingError)
+        return cursor
+
+    @property
+    def opened(self) -> Opened:
+        assert self.ledger.opened is not None
+        return self.ledger.opened
+
+    def _inputs(self) -> tuple[Study, Resolved]:
+        opened = self.opened
+        if self._known is None or self._known[0] != opened.time_ms:
+            study = Study.model_validate_json(canonical(opened.study))
+            self._known = (opened.time_ms, study, Resolved.model_validate_json(canonical(opened.resolved)))
+        return self._known[1:]
+
+    def _unfinished(self) -> Status:
+        return "RUNNING" if self.driver_alive and self.ledger.ended is None else "KILLED"
+
+    def _last_ms(self) -> int:
+        """When the driver left, or was last heard of."""
+        known = [
+            self.ledger.ended,
+            self.ledger.takeover,
+            *self.ledger.attempts.values(),
+            *self.ledger.recorded.values(),
+        ]
+        return max((entry.time_ms for entry in known if entry), default=0)
+
+    # -- nodes ------------------------------------------------------------------------------------------------
+
+    def _sweep(self, cursor: Cursor) -> None:
+        opened = self.opened
+        run_id = self._nodes.create(
+            cursor,
+            name=self.layout.name,
+            tags={"raysched.level": "sweep"},
+            params=rows.flatten(opened.study),
+            parent=None,
+            start_ms=self.ledger.opened_ms,
+        )
+        self.store.log_text(run_id, canonical(opened.study), "study.json")
+        self.store.log_text(run_id, canonical(opened.resolved), "inputs.json")
+
+    def _finish_sweep(self, cursor: Cursor) -> None:
+        ended = self.ledger.ended
+        statuses: dict[str, Status] = {"finished": "FINISHED", "failed": "FAILED"}
+        status = statuses.get(ended.outcome, "KILLED") if ended else self._unfinished()
+        self._guarded(cursor.key, "", lambda cursor: self._nodes.set_status(cursor, status, self._last_ms()))
+
+    def _cell_and_runs(self, number: int, point: PointTaken, sweep_id: str) -> None:
+        recorded = {
+            run_id: self.ledger.recorded[run_id] for run_id in point.run_ids.values() if run_id in self.ledger.recorded
+        }
+        over = number in self.ledger.told or len(recorded) == len(point.run_ids)
+        finished = sum(entry.status == "finished" for entry in recorded.values()) == len(point.run_ids)
+        status: Status = ("FINISHED" if finished else "FAILED") if over else self._unfinished()
+        marks = [str(entry.time_ms) for entry in (self.opened, point, *recorded.values())]
+        settled = " ".join([status, sweep_id, *marks])
+        cell = self._guarded(
+            f"cell:{point.cell_id}", settled, lambda cursor: self._cell(cursor, point, sweep_id, status, over)
+        )
+        if cell.mlflow_id is None:
+            self.backlog += len(point.run_ids)
+            return
+        for seed, run_id in point.run_ids.items():
+            if run_id in self.ledger.attempts or run_id in recorded:
+                self._one_run(point, seed, run_id, cell.mlflow_id)
+
+    def _cell(self, cursor: Cursor, point: PointTaken, sweep_id: str, status: Status, over: bool) -> None:
+        params = {key: str(value) for key, value in point.params.items()}
+        run_id = self._nodes.create(
+            cursor,
+            name=rows.point_name(point.params),
+            tags={"raysched.level": "cell", "raysched.cell": point.cell_id, "schedule": params.get("schedule", "")},
+            params=params,
+            parent=sweep_id,
+            start_ms=point.time_ms,
+        )
+        recorded = self.ledger.recorded
+        ended = [recorded[run].time_ms for run in point.run_ids.values() if run in recorded]
+        end_ms = max(ended, default=self._last_ms()) if over else self._last_ms()
+        if over:
+            records = [self._record(run) for run in point.run_ids.values() if run in recorded]
+            ids = [self._evaluation(record.run_id) for record in records]
+            source = self._inputs()[0].model.source_language
+            self.store.log(run_id, rows.cell_scalars(records, ids, len(point.run_ids), source, end_ms))
+        self._nodes.set_status(cursor, status, end_ms)
+
+    def _record(self, run_id: str) -> Record:
+        return read_record(self.layout.run(run_id).record)
+
+    def _evaluation(self, run_id: str) -> str:
+        return evaluation_id(*self._inputs(), run_id)
+
+    def _one_run(self, point: PointTaken, seed: int, run_id: str, cell_id: str) -> None:
+        entry = self.ledger.recorded.get(run_id)
+        opened = self.opened
+        settled = f"{entry.status} {entry.time_ms} {opened.time_ms} {cell_id}" if entry else ""
+        self._guarded(f"run:{run_id}", settled, lambda cursor: self._run_node(cursor, point, seed, run_id, cell_id))
+
+    def _run_node(self, cursor: Cursor, point: PointTaken, seed: int, run_id: str, cell_id: str) -> None:
+        record = self._record(run_id) if run_id in self.ledger.recorded else None
+        upload = RunUpload(self.store, self._cursors, cursor, self.layout.run(run_id), record, self.stopping)
+        upload.find_attempt(self.ledger.attempts.get(run_id))
+        upload.drop_unless_it_fits()
+        first = self.ledger.first_attempts.get(run_id)
+        params = {key: str(value) for key, value in point.params.items()} | {"seed": str(seed)}
+        self._nodes.create(
+            cursor,
+            name=f"{rows.point_name(point.params)} seed={seed}",
+            tags={
+                "raysched.level": "run",
+                "raysched.run_id": run_id,
+                "raysched.cell": point.cell_id,
+                "schedule": params.get("schedule", ""),
+            },
+            params=params | self._study_params(),
+            parent=cell_id,
+            start_ms=first.time_ms if first else point.time_ms,
+        )
+        upload.segments()
+        if record is None:
+            running = self.driver_alive and self.ledger.running(run_id)
+            self._nodes.set_status(cursor, "RUNNING" if running else "KILLED", self._last_ms())
+            return
+        upload.results(self._evaluation(run_id), self._inputs()[0].model.source_language)
+        status: Status = "FINISHED" if record.status == "finished" else "FAILED"
+        self._nodes.set_status(cursor, status, record.ended_ms or self.ledger.recorded[run_id].time_ms)
+
+    def _study_params(self) -> dict[str, str]:
+        """What all runs of the sweep share; the search and its seeds describe the sweep."""
+        shared = {
+            key: value for key, value in self.opened.study.items() if key not in ("search", "seeds", "description")
+        }
+        return rows.flatten(shared)

@@ -1,0 +1,216 @@
+"""One attempt at a run: it trains, keeps the history, saves checkpoints and ends with `result.json`.
+
+It writes only below its own folder, so whatever a dead or stale attempt wrote changes nothing for another.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from raysched.errors import DamageError, MissingError, StudyError
+from raysched.records import files
+from raysched.records.history import Row, Sealed, SegmentWriter, copy_sealed
+from raysched.records.ledger import now_ms
+from raysched.records.layout import AttemptLayout
+from raysched.records.record import AttemptResult, write_result
+from raysched.study.identity import RunSpec
+from raysched.tasks import predictions as parquet
+from raysched.tasks.predictions import Prediction
+from raysched.training import checkpoint
+from raysched.training.bench import Bench
+from raysched.training.events import (
+    CheckpointDue,
+    Evaluated,
+    Finished,
+    FisherMeasured,
+    StepDone,
+    Tested,
+    TrainingEvent,
+    Unfroze,
+)
+from raysched.training.loop import TrainingRun
+from raysched.unfreezing.schedule import Replay, replay_from_json
+
+
+def to_row(event: TrainingEvent, evaluation_id: str, time_ms: int) -> Row | None:
+    """The history row of an event; None for events that leave no trace there."""
+    data = {key: value for key, value in asdict(event).items() if key != "step"}
+    match event:
+        case StepDone(metrics=metrics) if metrics:
+            return Row(kind="metrics", step=event.step, time_ms=time_ms, data={"values": dict(metrics)})
+        case Unfroze():
+            return Row(kind="unfroze", step=event.step, time_ms=time_ms, data=data)
+        case FisherMeasured():
+            return Row(kind="fisher", step=event.step, time_ms=time_ms, data=data)
+        case Evaluated():
+            return Row(kind="evaluated", step=event.step, time_ms=time_ms, data=data)
+        case Tested():
+            return Row(kind="tested", step=event.step, time_ms=time_ms, data={"evaluation_id": evaluation_id, **data})
+        case _:
+            return None
+
+
+class Attempt:
+    """Executes a run in `layout`, from the furthest good checkpoint of `earlier` attempts or from nothing.
+
+    `events()` may be left at any event; `save()` then keeps what was done.
+    """
+
+    def __init__(
+        self,
+        bench: Bench,
+        spec: RunSpec,
+        layout: AttemptLayout,
+        earlier: list[AttemptLayout],
+        *,
+        epoch: int = 0,
+        number: int = 0,
+        provenance: Mapping[str, Any] | None = None,
+        now_ms: Callable[[], int] = now_ms,
+    ) -> None:
+        self.bench, self.spec, self.layout, self.now_ms = bench, spec, layout, now_ms
+        self.epoch, self.number, self.provenance = epoch, number, dict(provenance or {})
+        layout.create()
+        self.run = TrainingRun(bench, spec, read_replay(spec))
+        self.writer = SegmentWriter(layout.segments)
+        self.sealed: list[Sealed] = []
+        self.started_ms, self.clock = now_ms(), time.monotonic()
+        self.covered = 0
+        self.predictions: dict[str, Path] = {}
+        self.tested: dict[str, dict[str, float]] = {}
+        self._resume([layout, *earlier])
+
+    def _resume(self, attempts: list[AttemptLayout]) -> None:
+        for found in checkpoint.newest_first(attempt.checkpoints for attempt in attempts):
+            source = found.folder.parent.parent
+            try:
+                checkpoint.load(found, self.run)
+                if source != self.layout.root:
+                    copy_sealed(source / self.layout.segments.name, self.layout.segments, found.segments)
+                self.sealed, self.covered = list(found.segments), found.step
+                return
+            except (DamageError, OSError) as error:
+                # A damaged checkpoint is never used; the one before it continues the run.
+                text = f"checkpoint passed over: {error}"
+                self.writer.append(Row(kind="note", step=self.covered, time_ms=self.now_ms(), data={"text": text}))
+                self.run = TrainingRun(self.bench, self.spec, read_replay(self.spec))
+
+    @property
+    def step(self) -> int:
+        return self.run.state.step
+
+    @property
+    def total(self) -> int:
+        return self.run.total
+
+    def events(self) -> Iterator[TrainingEvent]:
+        """Train, checkpoint, test and write `result.json`; every event is in the history before it is yielded.
+
+        Raises:
+            Diverged: the loss is not finite.
+        """
+        for event in self.run.events():
+            self._append(event)
+            if isinstance(event, CheckpointDue):
+                self.save()
+            yield event
+        for event in self.run.test(self._keep):
+            self._append(event)
+            if isinstance(event, Finished):
+                self._finish(event)
+            yield event
+
+    def _append(self, event: TrainingEvent) -> None:
+        if isinstance(event, Tested):
+            self.tested[event.language] = dict(event.scores)
+        row = to_row(event, self.spec.evaluation_id, self.now_ms())
+        if row is not None:
+            self.writer.append(row)
+
+    def save(self) -> None:
+        """Seal the history so far and save a checkpoint that covers it; nothing happens where nothing is new."""
+        newest = checkpoint.list_checkpoints(self.layout.checkpoints)
+        if self.step == 0 or (newest and newest[0].step == self.step):
+            return
+        self._seal()
+        checkpoint.save(self.layout.checkpoints, self.run, self.sealed)
+
+    def _seal(self) -> None:
+        self.sealed.append(self.writer.seal(self.covered, self.step))
+        self.covered = self.step
+
+    def _keep(self, language: str, predictions: list[Prediction]) -> None:
+        path = self.layout.predictions / f"{language}.parquet"
+        spec = self.spec
+        origin = parquet.Origin(
+            run_id=spec.run_id, evaluation_id=spec.evaluation_id, language=language, split="test"
+        )
+        parquet.write(path, predictions, origin)
+        self.predictions[language] = path
+
+    def _finish(self, event: Finished) -> None:
+        """Save the adapter, seal the rest and write this attempt's claim: a run is done when the driver accepts it."""
+        run, root = self.run, self.layout.root
+        adapter = self.layout.root / "adapter"
+        shutil.rmtree(adapter, ignore_errors=True)
+        saved = run.model.save_task(adapter)
+        initial = sorted(run.schedule.initial)
+        order = {
+            "schedule": self.spec.point.schedule,
+            "n_layers": run.model.n_layers,
+            "initial": initial,
+            "order": run.schedule.order,
+        }
+        order_path = root / "unfreeze_order.json"
+        files.write_atomic(order_path, json.dumps(order) + "\n")
+        self._seal()
+        kept = [*saved, order_path, *self.predictions.values()]
+        write_result(
+            self.layout.result,
+            AttemptResult(
+                run_id=self.spec.run_id,
+                epoch=self.epoch,
+                attempt=self.number,
+                status="finished",
+                steps=self.step,
+                selected_step=event.selected_step,
+                source_dev=dict(event.source_dev),
+                tests={self.spec.evaluation_id: self.tested},
+                unfreeze_order=((0, tuple(initial)), *run.schedule.order),
+                segments=tuple(self.sealed),
+                files={str(path.relative_to(root)): files.sha256_file(path) for path in kept},
+                started_ms=self.started_ms,
+                ended_ms=self.now_ms(),
+                train_seconds=time.monotonic() - self.clock,
+                provenance=self.provenance,
+            ),
+        )
+
+
+def read_replay(spec: RunSpec) -> Replay | None:
+    """The recorded order that schedule `replay` follows.
+
+    Raises:
+        MissingError: the file is not there.
+        StudyError: it is not an `unfreeze_order.json`.
+    """
+    if spec.point.schedule != "replay":
+        return None
+    where = spec.resolved.replay
+    path = Path(where.path if where and where.path else str(spec.study.training.replay))
+    try:
+        return replay_from_json(json.loads(path.read_text())["order"])
+    except OSError as error:
+        raise MissingError(f"cannot read {path}: {error.strerror}", key="training.replay") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise StudyError(
+            f"{path} is not an unfreeze_order.json",
+            key="training.replay",
+            hint="take the artifact unfreeze_order.json of a finished run",
+        ) from error

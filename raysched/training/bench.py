@@ -1,0 +1,99 @@
+"""What a worker process loads once and keeps for all its runs: backbone, language adapters, tokenizer, features."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import torch
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from raysched import hub
+from raysched.errors import StudyError
+from raysched.madx import MadX
+from raysched.study.identity import Content, Resolved, RunSpec, digest
+from raysched.study.model import Study
+from raysched.tasks import sources
+from raysched.tasks.features import Features, cached_features, tokenizer_digest
+from raysched.tasks.local import Role
+from raysched.tasks.qa import QATask
+from raysched.tasks.squad import Row
+from raysched.training.seeding import global_rng, stream
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """Rows of one language with their evaluation features."""
+
+    rows: list[Row]
+    features: Features
+
+
+class Bench:
+    """Everything that runs of one study share; nothing of one run."""
+
+    def __init__(self, study: Study, resolved: Resolved, cache: Path) -> None:
+        """`cache` is the folder for tokenised features, shared by all runs and processes.
+
+        Raises:
+            MissingError, StudyError: an input is not there, or does not fit.
+        """
+        torch.set_num_threads(study.training.threads)
+        self.study, self.resolved, self.cache = study, resolved, cache
+        self.task = QATask(study)
+        folder = hub.local_folder(resolved.backbone)
+        self.tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False, use_fast=True
+        )
+        if not self.tokenizer.is_fast:
+            raise StudyError(f"{folder} has no fast tokenizer; answers need character offsets", key="model.backbone")
+        self._tokenizer_digest = tokenizer_digest(self.tokenizer)
+        adapters = {language: hub.local_folder(content) for language, content in resolved.language_adapters.items()}
+        self.model = MadX.load(folder, adapters).to(torch.device(resolved.device))
+        self._tests: dict[str, Scored] = {}
+
+    @staticmethod
+    def key(study: Study, resolved: Resolved) -> str:
+        """Two studies with equal keys can use one bench."""
+        return digest(
+            {
+                "resolved": resolved.model_dump(mode="json"),
+                "study": study.model_dump(mode="json", exclude={"search", "seeds", "description", "resources"}),
+            }
+        )
+
+    def _features(self, content: Content, role: Role, language: str, rows: Callable[[], list[Row]]) -> Features:
+        kind: Literal["train", "eval"] = "train" if role == "train" else "eval"
+        make = self.task.train_features if kind == "train" else self.task.eval_features
+        source = sources.identity(content, self.study, role, language)
+        key = self.task.features_key(source, kind, self._tokenizer_digest)
+        return cached_features(self.cache, key, lambda: make(rows(), self.tokenizer))
+
+    def _scored(self, content: Content, role: Role, language: str) -> Scored:
+        rows = sources.rows(content, self.study, role, language)
+        return Scored(rows, self._features(content, role, language, lambda: rows))
+
+    @cached_property
+    def train(self) -> Features:
+        content, language = self.resolved.train, self.study.model.source_language
+        # The rows themselves are read only where their features are not there yet.
+        return self._features(content, "train", language, lambda: sources.rows(content, self.study, "train", language))
+
+    @cached_property
+    def dev(self) -> Scored:
+        return self._scored(self.resolved.dev, "dev", self.study.model.source_language)
+
+    def test(self, language: str) -> Scored:
+        if language not in self._tests:
+            self._tests[language] = self._scored(self.resolved.test[language], "test", language)
+        return self._tests[language]
+
+    def start(self, spec: RunSpec) -> None:
+        """Make the model new for one run: fresh task adapter and head from the run's init stream."""
+        with global_rng(stream(spec.seed, "init"), self.model.device):
+            self.model.new_task(self.study.model.task_adapter, self.task.head, self.study.training.dropout)
+        self.model.use_language(self.study.model.source_language)
+

@@ -1,0 +1,238 @@
+"""One run's training: a generator of events. It imports no tracker, no Ray, and writes no file."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from raysched.errors import Diverged
+from raysched.study.identity import RunSpec
+from raysched.tasks.predictions import Prediction
+from raysched.training.bench import Bench
+from raysched.training.evaluate import evaluate
+from raysched.training.events import (
+    CheckpointDue,
+    Evaluated,
+    Finished,
+    FisherMeasured,
+    StepDone,
+    Tested,
+    TrainingEvent,
+    Unfroze,
+)
+from raysched.training.seeding import generator, global_rng, stream
+from raysched.training.timetable import dev_steps, total_steps
+from raysched.unfreezing import fisher
+from raysched.unfreezing.layers import TrainableLayers
+from raysched.unfreezing.schedule import Event as ScheduleEvent
+from raysched.unfreezing.schedule import Replay, ScheduleConfig, Unfreezing
+
+
+@dataclass(slots=True)
+class State:
+    """All of a run beside its tensors. Random numbers need no state: every draw is derived from (seed, step)."""
+
+    step: int = 0
+    log: tuple[ScheduleEvent, ...] = ()
+    best_step: int = 0
+    best_scores: dict[str, float] = field(default_factory=dict)
+
+
+class TrainingRun:
+    """One run on a bench: `events()` trains it to the end; between events its state can be saved."""
+
+    def __init__(self, bench: Bench, spec: RunSpec, replay: Replay | None = None) -> None:
+        study = spec.study
+        self.bench, self.spec, self.study = bench, spec, study
+        bench.start(spec)
+        self.model, self.task = bench.model, bench.task
+        self.total, self.per_epoch = total_steps(
+            len(bench.train), study.training.batch_size, epochs=study.training.epochs, steps=study.training.steps
+        )
+        self.parameters = self.model.trainable()
+        self.layers = TrainableLayers(self.model.layer_parameters(), list(self.model.head.parameters()))
+        # One optimizer over the head and every task adapter for the whole run: frozen parameters have no gradient
+        # and are passed over, and none can be forgotten when its layer wakes.
+        self.optimizer = torch.optim.AdamW(
+            list(self.parameters.values()), lr=spec.point.lr, weight_decay=study.training.weight_decay, fused=True
+        )
+        self.config = ScheduleConfig(
+            name=spec.point.schedule,
+            n_layers=self.model.n_layers,
+            k=spec.point.k,
+            seed=stream(spec.seed, "schedule"),
+            gu_phase=study.training.gu_phase,
+            permutation=study.training.permutation if spec.point.schedule == "permutation" else None,
+            replay=replay,
+        )
+        self.schedule = Unfreezing(self.config)
+        self.state = State()
+        self.best_tensors: dict[str, Tensor] = {}
+
+    # -- state ------------------------------------------------------------------------------------------------
+
+    def optimizer_tensors(self) -> dict[str, Tensor]:
+        """AdamW's state as `<parameter>/<key>`; parameters that never had a gradient have none."""
+        return {
+            f"{name}/{key}": value.detach().to("cpu", copy=True)
+            for name, parameter in self.parameters.items()
+            for key, value in self.optimizer.state.get(parameter, {}).items()
+        }
+
+    def restore(
+        self, state: State, weights: Mapping[str, Tensor], optimizer: Mapping[str, Tensor], best: Mapping[str, Tensor]
+    ) -> None:
+        """Continue exactly where `state` was saved.
+
+        Raises:
+            ValueError: the tensors are not this model's.
+        """
+        self.model.load_task_state(weights)
+        for name, parameter in self.parameters.items():
+            keys = [key for key in ("step", "exp_avg", "exp_avg_sq") if f"{name}/{key}" in optimizer]
+            if keys:
+                self.optimizer.state[parameter] = {
+                    key: optimizer[f"{name}/{key}"].to(parameter.device, copy=True) for key in keys
+                }
+        self.state = state
+        self.schedule = Unfreezing(self.config, state.log)
+        self.best_tensors = dict(best)
+
+    # -- training ---------------------------------------------------------------------------------------------
+
+    def events(self) -> Iterator[TrainingEvent]:
+        """Train from the current state to the last step, ending with `CheckpointDue` at that step.
+
+        Raises:
+            Diverged: the loss or a gradient is not finite.
+        """
+        training, model, state = self.study.training, self.model, self.state
+        model.train()
+        self.layers.apply(self.schedule.awake())
+        if state.step == 0:
+            awake = tuple(sorted(self.schedule.awake()))
+            yield Unfroze(step=0, event=0, layers=awake, awake=awake)
+        dev = dev_steps(self.total, self.schedule.last_event_step(self.total), self.study.evaluation.dev_points)
+        log = self.study.fisher.log
+        while state.step < self.total:
+            step = state.step + 1
+            yield from self._unfreeze(step)
+            metrics = self._step(step)
+            state.step = step
+            yield StepDone(step=step, total=self.total, metrics=metrics)
+            if log.every_steps and step % log.every_steps == 0:
+                yield self._measure(step, "log")
+            if step in dev:
+                yield self._evaluate(step)
+            if step % training.checkpoint_every_steps == 0 or step == self.total:
+                yield CheckpointDue(step=step)
+
+    def _unfreeze(self, step: int) -> Iterator[TrainingEvent]:
+        """The schedule's event before the forward of `step`, if one is due (1-based; method table 2.1)."""
+        if self.schedule.due(step) is None:
+            return
+        traces, se = None, None
+        if self.schedule.needs_traces(step):
+            measured = self._measure(step - 1, "select")
+            traces, se = measured.traces, measured.se
+            yield measured
+        event = self.schedule.fire(step, traces, se)
+        self.state.log = self.schedule.log
+        self.layers.apply(self.schedule.awake())
+        yield Unfroze(step=step - 1, event=event.event, layers=event.layers, awake=tuple(sorted(self.schedule.awake())))
+
+    def _step(self, step: int) -> dict[str, float]:
+        training = self.study.training
+        batch = self._batch(self._order("data", (step - 1) // self.per_epoch), (step - 1) % self.per_epoch, training.batch_size)
+        lr = self._lr(step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        autocast = torch.autocast(self.model.device.type, dtype=torch.bfloat16, enabled=training.precision == "bf16")
+        with global_rng(stream(self.spec.seed, "dropout", step), self.model.device), autocast:
+            loss = self.task.loss(self._logits(batch), self.task.targets(batch))
+        self.optimizer.zero_grad(set_to_none=True)  # a zeroed gradient would decay a frozen parameter's momentum
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(list(self.parameters.values()), training.max_grad_norm)
+        due = step % self.study.tracking.log_every_steps == 0 or step == self.total
+        metrics = {"train/loss": float(loss.detach()), "train/lr": lr, "train/grad_norm": float(norm)} if due else {}
+        if not all(map(math.isfinite, metrics.values())):
+            raise Diverged(f"the loss or gradient is not finite at step {step} of {self.spec.point}: {metrics}")
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return metrics
+
+    def _lr(self, step: int) -> float:
+        lr = self.spec.point.lr
+        return lr if self.study.training.lr_schedule == "constant" else lr * (1 - (step - 1) / self.total)
+
+    def _order(self, name: str, key: int) -> Tensor:
+        """A permutation of the training features from one position of a named stream."""
+        return torch.randperm(len(self.bench.train), generator=generator(stream(self.spec.seed, name, key)))
+
+    def _batch(self, order: Tensor, index: int, size: int) -> dict[str, Tensor]:
+        indices = order[index * size : (index + 1) * size].numpy()
+        batch = self.task.batch(self.bench.train, indices)
+        return {name: value.to(self.model.device) for name, value in batch.items()}
+
+    def _measure(self, step: int, purpose: str) -> FisherMeasured:
+        """tr(F) after `step` steps, on its own batches and generators: the next step is the same without it."""
+        settings = self.study.fisher.select if purpose == "select" else self.study.fisher.log
+        size = settings.batch_size or self.study.training.batch_size
+        order = self._order("fisher", step)
+        n_batches = min(settings.batches, math.ceil(len(order) / size))
+        measured = fisher.measure(
+            forward=self._logits,
+            batches=(self._batch(order, index, size) for index in range(n_batches)),
+            modules=self.model.task_linears(),
+            model=self.model,
+            labels=settings.labels,
+            estimator=settings.estimator,
+            generator=generator(stream(self.spec.seed, "fisher", step, 1)),
+            targets=self.task.targets,
+        )
+        return FisherMeasured(
+            step=step,
+            purpose=purpose,
+            traces=measured.traces,
+            se=measured.se,
+            awake=tuple(sorted(self.schedule.awake())),
+            n_batches=measured.n_batches,
+            n_examples=measured.n_examples,
+            labels=measured.labels,
+        )
+
+    def _logits(self, batch: dict[str, Tensor]) -> list[Tensor]:
+        hidden = self.model(batch["input_ids"], batch["attention_mask"], batch.get("token_type_ids"))
+        return self.task.groups(self.model.head, hidden, batch)
+
+    def _evaluate(self, step: int) -> Evaluated:
+        """Score source dev; the best step so far (the earliest of equals) keeps a copy of its tensors."""
+        language = self.study.model.source_language
+        scores, _ = evaluate(self.bench, self.bench.dev, language, self.study.evaluation.batch_size)
+        metric = self.study.search.objective.removeprefix("source_dev/")
+        best = not self.state.best_scores or scores[metric] > self.state.best_scores[metric]
+        if best:
+            self.state.best_step, self.state.best_scores = step, dict(scores)
+            self.best_tensors = self.model.task_state()
+        return Evaluated(step=step, language=language, scores=scores, best=best)
+
+    # -- test -------------------------------------------------------------------------------------------------
+
+    def test(self, keep: Callable[[str, list[Prediction]], Any]) -> Iterator[TrainingEvent]:
+        """Score the selected checkpoint on every test language, handing its predictions to `keep`, then `Finished`.
+
+        Only now are target languages looked at: nothing that steers has seen them (decision 3).
+        """
+        self.model.load_task_state(self.best_tensors)
+        for language in self.study.evaluation.languages:
+            scores, predictions = evaluate(
+                self.bench, self.bench.test(language), language, self.study.evaluation.batch_size
+            )
+            keep(language, predictions)
+            yield Tested(step=self.state.best_step, language=language, scores=scores)
+        yield Finished(step=self.state.step, selected_step=self.state.best_step, source_dev=self.state.best_scores)

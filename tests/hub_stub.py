@@ -1,0 +1,116 @@
+"""A small, real HTTP server that answers as the Hugging Face hub does."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+
+class HubStub:
+    """Repositories by `(kind, name)`: `{"sha", "refs": {branch: sha}, "files": {name: bytes}, "gated", "error"}`."""
+
+    def __init__(self) -> None:
+        self.repositories: dict[tuple[str, str], dict[str, Any]] = {}
+        self.requests: list[str] = []
+        self.fail_next: list[int] = []
+        self.url = ""
+
+    def add(self, kind: str, name: str, files: dict[str, bytes], *, ref: str = "main", gated: bool = False) -> str:
+        """Puts a repository there and gives the commit of `ref`."""
+        content = [(path, hashlib.sha256(data).hexdigest()) for path, data in sorted(files.items())]
+        sha = hashlib.sha1(json.dumps([kind, name, content]).encode()).hexdigest()
+        repository = self.repositories.setdefault((kind, name), {"refs": {}, "commits": {}, "gated": gated})
+        repository["refs"][ref] = sha
+        repository["commits"][sha] = files
+        return sha
+
+    def downloads(self) -> list[str]:
+        return [request for request in self.requests if request.startswith("GET") and "/resolve/" in request]
+
+
+def _handler(stub: HubStub) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def log_message(self, *arguments: Any) -> None:
+            pass
+
+        def do_HEAD(self) -> None:
+            self.answer()
+
+        def do_GET(self) -> None:
+            self.answer()
+
+        def answer(self) -> None:
+            path = unquote(urlsplit(self.path).path)
+            stub.requests.append(f"{self.command} {path}")
+            if stub.fail_next:
+                return self.send(stub.fail_next.pop(0), b"{}")
+            parts = path.strip("/").split("/")
+            if parts[0] == "api":
+                return self.information(parts[1].removesuffix("s"), "/".join(parts[2:4]), "/".join(parts[5:]) or "main")
+            kind = "dataset" if parts[0] == "datasets" else "model"
+            parts = parts[1:] if kind == "dataset" else parts
+            self.file(kind, "/".join(parts[:2]), parts[3], "/".join(parts[4:]))
+
+        def commit(self, kind: str, name: str, revision: str) -> tuple[str, dict[str, bytes]] | None:
+            repository = stub.repositories.get((kind, name))
+            if repository is None:
+                self.send(401, b'{"error": "Invalid username or password."}', {"X-Error-Code": "RepoNotFound"})
+                return None
+            sha = repository["refs"].get(revision, revision)
+            if sha not in repository["commits"]:
+                self.send(404, b"{}", {"X-Error-Code": "RevisionNotFound"})
+                return None
+            return sha, repository["commits"][sha]
+
+        def information(self, kind: str, name: str, revision: str) -> None:
+            found = self.commit(kind, name, revision)
+            if found is not None:
+                value = {"id": name, "sha": found[0], "siblings": [{"rfilename": file} for file in found[1]]}
+                self.send(200, json.dumps(value).encode(), {"Content-Type": "application/json"})
+
+        def file(self, kind: str, name: str, revision: str, file: str) -> None:
+            found = self.commit(kind, name, revision)
+            if found is None:
+                return
+            if stub.repositories[kind, name]["gated"]:
+                return self.send(403, b"{}", {"X-Error-Code": "GatedRepo"})
+            if file not in found[1]:
+                return self.send(404, b"", {"X-Error-Code": "EntryNotFound"})
+            content = found[1][file]
+            etag = hashlib.sha256(content).hexdigest()
+            self.send(200, content, {"ETag": f'"{etag}"', "X-Repo-Commit": found[0], "Accept-Ranges": "bytes"})
+
+        def send(self, status: int, content: bytes, headers: dict[str, str] | None = None) -> None:
+            self.send_response(status)
+            for header, value in (headers or {}).items():
+                self.send_header(header, value)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            if self.command != "HEAD":
+                self.wfile.write(content)
+
+    return Handler
+
+
+@contextmanager
+def serve() -> Iterator[HubStub]:
+    stub = HubStub()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(stub))
+    server.daemon_threads = True
+    stub.url = f"http://127.0.0.1:{server.server_port}"
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+    thread.start()
+    try:
+        yield stub
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()

@@ -1,0 +1,50 @@
+"""Shared tiny inputs of the task tests."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from raysched.study.model import Study
+from transformers import PreTrainedTokenizerFast
+
+sys.path.insert(0, str(Path(__file__).parent))
+from tiny_qa import make_row, make_tokenizer  # noqa: E402
+
+
+@pytest.fixture
+def rows() -> list[dict[str, Any]]:
+    return [
+        make_row(0, "Ada met Bob in Rome, and Eve in Oslo.", "  Where was Bob?", "Rome", "in Rome"),
+        make_row(1, "The blue cat sleeps.", "What sleeps?", "blue cat"),
+        make_row(2, "one two three four five six seven eight nine ten", "Which?", "nine ten"),
+    ]
+
+
+@pytest.fixture
+def tokenizer(rows: list[dict[str, Any]]) -> PreTrainedTokenizerFast:
+    return make_tokenizer([row[name] for row in rows for name in ("context", "question")])
+
+
+@pytest.fixture
+def study() -> Callable[..., Study]:
+    """A small study; keyword arguments replace values of its sections."""
+
+    def make(**sections: dict[str, Any]) -> Study:
+        values: dict[str, Any] = {
+            "task": "qa",
+            "data": {"train": "mini", "dev": "mini", "test": "mini", "max_length": 24, "doc_stride": 4},
+            "model": {"backbone": "mini", "language_adapters": "mini", "source_language": "en"},
+            "training": {"steps": 5},
+            "search": {"schedule": ("standard",), "lr": (1e-3,)},
+            "seeds": (0,),
+            "evaluation": {"languages": ("en",)},
+        }
+        for name, section in sections.items():
+            values[name] = values[name] | section
+        return Study.model_validate(values)
+
+    return make

@@ -1,0 +1,105 @@
+"""Checks on the published data, where it is there: `$RAYSCHED_DATA_DIR`, or `shared/data` beside the repository."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from raysched.study.model import Study
+from raysched.tasks import metrics, sources, squad
+from raysched.tasks.qa import QATask
+
+DATA = Path(os.environ.get("RAYSCHED_DATA_DIR") or Path(__file__).parents[3] / "shared" / "data")
+LANGUAGES = ("ar", "de", "el", "en", "es", "hi", "ru", "th", "tr", "vi", "zh")
+MakeStudy = Callable[..., Study]
+
+
+def needed(*names: str) -> None:
+    for name in names:
+        if not (DATA / name).exists():
+            pytest.skip(f"absent: {DATA / name} (set RAYSCHED_DATA_DIR)")
+
+
+@pytest.fixture(scope="module")
+def xlmr() -> Any:
+    needed("tokenizers/xlm-roberta-base/tokenizer.json.gz")
+    from tokenizers import Tokenizer
+    from transformers import PreTrainedTokenizerFast
+
+    stored = gzip.decompress((DATA / "tokenizers/xlm-roberta-base/tokenizer.json.gz").read_bytes())
+    names = {"bos_token": "<s>", "cls_token": "<s>", "eos_token": "</s>", "sep_token": "</s>", "pad_token": "<pad>"}
+    return PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_buffer(stored),
+        model_input_names=["input_ids", "attention_mask"],
+        unk_token="<unk>",
+        mask_token="<mask>",
+        **names,
+    )
+
+
+@pytest.fixture
+def real(study: MakeStudy) -> Study:
+    return study(
+        data={
+            "train": "rajpurkar/squad",
+            "dev": "rajpurkar/squad",
+            "test": "google/xquad",
+            "folder": str(DATA),
+            "max_length": 384,
+            "doc_stride": 128,
+        },
+        evaluation={"languages": LANGUAGES, "dev_limit": 512},
+    )
+
+
+def test_folder_as_it_is(real: Study) -> None:
+    needed("squad_v1.1", "xquad")
+    found = sources.resolve(real, check=False)
+    assert found.train.where.endswith("train-v1.1.recon.json.gz")
+    assert len(sources.rows(found.dev, real, "dev", "en")) == 512
+    for language in LANGUAGES:
+        rows = sources.rows(found.test[language], real, "test", language)  # each answer was compared with its context
+        assert len(rows) == 1190
+
+
+def oracle(task: QATask, rows: list[dict[str, Any]], tokenizer: Any) -> list[Any]:
+    """Predictions from logits that are highest at the labels."""
+    features = task.eval_features(rows, tokenizer)
+    starts = [np.where(np.arange(n) == s, 9.0, 0.0) for n, s in zip(features.lengths, features.start, strict=True)]
+    ends = [np.where(np.arange(n) == e, 9.0, 0.0) for n, e in zip(features.lengths, features.end, strict=True)]
+    return task.predict(rows, features, starts, ends)
+
+
+def test_labels_of_squad_decode_to_the_answers(real: Study, xlmr: Any) -> None:
+    needed("squad_v1.1/dev-v1.1.recon.json.gz")
+    rows = squad.read(DATA / "squad_v1.1" / "dev-v1.1.recon.json.gz")[0][::25][:400]
+    predictions = oracle(QATask(real), rows, xlmr)
+    right = [metrics.exact_match(p.prediction, p.gold[0]) for p in predictions]
+    assert np.mean(right) > 0.99
+
+
+@pytest.mark.parametrize("language", ["en", "zh", "th"])
+def test_oracle_on_xquad(real: Study, xlmr: Any, language: str) -> None:
+    needed(f"xquad/xquad.{language}.json")
+    rows = squad.read(DATA / "xquad" / f"xquad.{language}.json")[0][::6]
+    task = QATask(real)
+    predictions = oracle(task, rows, xlmr)
+    print(language, task.score(rows, predictions))
+
+
+def test_decoding_all_of_dev_takes_seconds(real: Study, xlmr: Any) -> None:
+    needed("squad_v1.1/dev-v1.1.recon.json.gz")
+    rows = squad.read(DATA / "squad_v1.1" / "dev-v1.1.recon.json.gz")[0][:1000]
+    task = QATask(real)
+    features = task.eval_features(rows, xlmr)
+    logits = np.random.default_rng(0).normal(size=(2, len(features), 384)).astype(np.float32)
+    begin = time.process_time()
+    predictions = task.predict(rows, features, logits[0], logits[1])
+    assert (time.process_time() - begin) * 10.57 < 30
+    assert len(predictions) == 1000
