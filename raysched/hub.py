@@ -86,8 +86,8 @@ def files(repo: str, kind: Kind, revision: str, *, timeout_s: float = TIMEOUT_S)
 def snapshot(repo: str, kind: Kind, revision: str, patterns: Iterable[str]) -> Path:
     """Local folder that holds the files matching `patterns` of a repository at a 40-hex commit.
 
-    Online, every matching file is there when this returns, and nothing is fetched twice. Offline, the cache is
-    believed.
+    `*` in a pattern matches `/` too. Online, every matching file is there when this returns, and nothing is fetched
+    twice. Offline, the cache is believed.
     """
     patterns = list(patterns)
     wanted = [name for name in files(repo, kind, revision) if any(fnmatch(name, pattern) for pattern in patterns)]
@@ -205,7 +205,7 @@ def _passing(error: Exception) -> bool:
     import requests
 
     status = _status(error)
-    return status is None and isinstance(error, requests.ConnectionError) or status is not None and status >= 500
+    return isinstance(error, requests.ConnectionError) if status is None else status >= 500
 
 
 def _status(error: Exception) -> int | None:

@@ -119,7 +119,8 @@ class MadX(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        return next(self.backbone.parameters()).device
+        device: torch.device = next(self.backbone.parameters()).device
+        return device
 
     def new_task(self, settings: TaskAdapter, make_head: Callable[[int], nn.Module], dropout: float | None) -> None:
         """Drop any earlier task adapter and head and make new ones from torch's global generator (seed it around).

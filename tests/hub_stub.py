@@ -8,8 +8,11 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
+
+import pytest
 
 
 class HubStub:
@@ -114,3 +117,25 @@ def serve() -> Iterator[HubStub]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def private_hub(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """No proxy, no token, no offline switch, and a cache below `folder`, whatever the environment says."""
+    import huggingface_hub.constants
+    from huggingface_hub.utils import _http
+
+    for name in (
+        "HF_HUB_OFFLINE",
+        "HF_HUB_CACHE",
+        "HUGGINGFACE_HUB_CACHE",
+        "HF_TOKEN",
+        "HTTP_PROXY",
+        "http_proxy",
+        "ALL_PROXY",
+    ):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setenv("HF_HOME", str(folder))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_TOKEN_PATH", str(folder / "token"))
+    _http.reset_sessions()

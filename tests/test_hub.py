@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import io
 import socket
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -11,11 +10,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+
 from raysched import hub
 from raysched.errors import MissingError, StudyError
-
-sys.path.insert(0, str(Path(__file__).parent))
-from hub_stub import HubStub, serve  # noqa: E402
+from tests.hub_stub import HubStub, private_hub, serve
 
 FILES = {"config.json": b"{}", "model.safetensors": b"weights" * 1000, "code.py": b"boom"}
 
@@ -28,17 +26,8 @@ def parquet(*ids: str) -> bytes:
 
 @pytest.fixture
 def private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """No proxy, no token, no offline switch, a cache of its own; gives the cache folder."""
-    import huggingface_hub.constants
-    from huggingface_hub.utils import _http
-
-    for name in ("HF_HUB_OFFLINE", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_TOKEN", "HTTP_PROXY", "http_proxy", "ALL_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(huggingface_hub.constants, "HF_TOKEN_PATH", str(tmp_path / "hf" / "token"))
-    _http.reset_sessions()
+    """The cache folder."""
+    private_hub(monkeypatch, tmp_path / "hf")
     return tmp_path / "hf" / "hub"
 
 
@@ -89,7 +78,9 @@ def test_offline_uses_the_cache_alone(stub: HubStub, monkeypatch: pytest.MonkeyP
     assert len(stub.requests) == asked
 
 
-def test_offline_with_several_commits_asks_for_one(stub: HubStub, private: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_offline_with_several_commits_asks_for_one(
+    stub: HubStub, private: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     commits = [stub.add("model", "owner/name", {"a": content}) for content in (b"1", b"2")]
     for commit in commits:
         hub.snapshot("owner/name", "model", commit, ["*"])
@@ -117,7 +108,9 @@ def test_name_that_the_hub_forbids(stub: HubStub) -> None:
 
 
 def test_not_found(stub: HubStub) -> None:
-    with pytest.raises(MissingError, match=rf"dataset owner/none is not on the hub at {stub.url}, or is private") as caught:
+    with pytest.raises(
+        MissingError, match=rf"dataset owner/none is not on the hub at {stub.url}, or is private"
+    ) as caught:
         hub.resolve("owner/none", "dataset")
     assert caught.value.exit_code == 3
     stub.add("model", "owner/name", FILES)
@@ -160,7 +153,8 @@ def test_closed_port(private: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for way in ("--set data.folder=", "--set model.backbone=", "HF_HUB_OFFLINE=1"):
         assert way in str(caught.value)
     assert caught.value.exit_code == 3
-    assert "Traceback" not in str(caught.value) and len(str(caught.value)) < 900
+    assert "Traceback" not in str(caught.value)
+    assert len(str(caught.value)) < 900
 
 
 def _silent(connection: socket.socket) -> None:
@@ -202,7 +196,10 @@ def test_black_hole(private: Path, monkeypatch: pytest.MonkeyPatch, behaviour: o
 
 
 def test_revision_must_be_pinned(private: Path) -> None:
-    for call in (lambda: hub.files("owner/name", "model", "main"), lambda: hub.snapshot("owner/name", "model", "main", ["*"])):
+    for call in (
+        lambda: hub.files("owner/name", "model", "main"),
+        lambda: hub.snapshot("owner/name", "model", "main", ["*"]),
+    ):
         with pytest.raises(ValueError, match="40-hex"):
             call()
 
@@ -223,10 +220,14 @@ def test_parquet_layouts(names: list[str], expected: dict[tuple[str, str], int])
 
 def test_parquet_rows_in_order_of_the_parts(stub: HubStub, monkeypatch: pytest.MonkeyPatch) -> None:
     names = [f"plain_text/train-0000{n}-of-00002.parquet" for n in (0, 1)]
-    commit = stub.add("dataset", "owner/data", {names[1]: parquet("c"), names[0]: parquet("a", "b"), "data.py": b"boom"})
+    commit = stub.add(
+        "dataset", "owner/data", {names[1]: parquet("c"), names[0]: parquet("a", "b"), "data.py": b"boom"}
+    )
     assert hub.parquet_rows("owner/data", "plain_text", "train", commit) == [{"id": "a"}, {"id": "b"}, {"id": "c"}]
     assert len(stub.downloads()) == 2, "code is not even fetched"
-    with pytest.raises(MissingError, match=r"lacks files of config plain_text, split dev(.|\n)*valid: plain_text train"):
+    with pytest.raises(
+        MissingError, match=r"lacks files of config plain_text, split dev(.|\n)*valid: plain_text train"
+    ):
         hub.parquet_rows("owner/data", "plain_text", "dev", commit)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     assert len(hub.parquet_rows("owner/data", "plain_text", "train", commit)) == 3
@@ -255,3 +256,18 @@ def test_cache_folder(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     assert hub.cache_folder() == Path(expected)
+
+
+def test_download_that_breaks_is_named(stub: HubStub, monkeypatch: pytest.MonkeyPatch) -> None:
+    commit = stub.add("model", "owner/name", FILES)
+    folder = hub.cache_folder()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    folder.write_text("a file where the cache should be")
+    with pytest.raises(MissingError, match="model owner/name could not be taken from the hub"):
+        hub.snapshot("owner/name", "model", commit, ["*.json"])
+
+
+def test_answer_that_is_not_json(stub: HubStub) -> None:
+    stub.fail_next = [200]
+    with pytest.raises(MissingError, match="gave an answer that cannot be read"):
+        hub.resolve("owner/name")

@@ -12,11 +12,12 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
+from raysched.cli.terminal import terminal
 from raysched.errors import StudyError
 from raysched.runners import sweep as service
 from raysched.runners.driver import Driver
 from raysched.study.load import LoadedStudy
-from raysched.study.space import Point, points
+from raysched.study.space import Point, n_points, points
 
 PLAIN_EVERY_S = 15.0
 """Without a terminal a line of progress is printed so often."""
@@ -103,12 +104,8 @@ class Screen:
 
 def sweep(loaded: LoadedStudy, *, storage: str, mlflow_uri: str | None, **options: object) -> int:
     """Run or continue a sweep, write its report, and say where everything is; return the exit code."""
-    console = Console(stderr=False, soft_wrap=True)
-    search = loaded.study.search
-    n_points = len(points(search))
-    if search.sampler != "grid" and search.points is not None:
-        n_points = min(n_points, search.points)
-    screen = Screen(console, n_points * len(loaded.study.seeds))
+    console = terminal()
+    screen = Screen(console, n_points(loaded.study.search) * len(loaded.study.seeds))
     try:
         outcome = service.sweep(loaded, storage=storage, mlflow_uri=mlflow_uri, watcher=screen, **options)  # type: ignore[arg-type]
     finally:
@@ -165,7 +162,7 @@ def _same(point: Point, key: str, text: str) -> bool:
 def run(loaded: LoadedStudy, values: Sequence[str], seed: int, storage: str) -> None:
     """Execute one run here and show where its files are."""
     point = parse_point(values, loaded)
-    console = Console(soft_wrap=True)
+    console = terminal()
     import torch
 
     from raysched.runners import local, preflight

@@ -602,8 +602,7 @@ def _qa_row(code: str, rng: random.Random, fact: _Question) -> MlmRow:
     for hidden in [span, *rivals, *rng.sample(others, 1)]:
         for index in hidden:
             class_ = next(c for c, words in lexicon(code).items() if context[index] in words)
-            disguise = rng.choice(lexicon(code)[class_]) if rng.random() < 0.3 else MASK
-            sheet.hide(offset + index, show=disguise)
+            sheet.hide(offset + index, show=_disguise(rng, lexicon(code)[class_]))
     return sheet.row()
 
 
@@ -623,18 +622,23 @@ def _prompted(code: str, fact: _Choice) -> list[str]:
     return [*_say_event(code, fact.premise)[0], *prompt, "?"]
 
 
-def _consequence_row(code: str, fact: _Choice) -> MlmRow:
-    """Premise, prompt and the right choice, whose verb is hidden."""
+def _consequence_row(code: str, rng: random.Random, fact: _Choice) -> MlmRow:
+    """Premise, prompt and the right choice, whose verb is hidden: masked, or disguised as another."""
     first, second = _prompted(code, fact), _say_event(code, fact.right)[0]
+    verbs = lexicon(code)["verb"]
     sheet = _Sheet(first, second)
-    sheet.hide(len(first) + second.index(lexicon(code)["verb"][fact.right.verb]))
+    sheet.hide(len(first) + second.index(verbs[fact.right.verb]), show=_disguise(rng, verbs))
     return sheet.row()
+
+
+def _disguise(rng: random.Random, words: Sequence[str]) -> str:
+    return rng.choice(words) if rng.random() < 0.4 else MASK
 
 
 def _choice_row(code: str, rng: random.Random, fact: _Choice) -> MlmRow:
     """A premise and the right choice for it with its verb hidden; or either choice, and a verdict on it."""
     if rng.random() < 0.4:
-        return _consequence_row(code, fact)
+        return _consequence_row(code, rng, fact)
     right = rng.random() < 0.5
     verdict = lexicon(code)["verdict"][_PLAUSIBLE if right else _PLAUSIBLE + 1]
     return _judged_row(_prompted(code, fact), _say_event(code, fact.right if right else fact.wrong)[0], verdict, rng)
@@ -647,7 +651,8 @@ def _nli_row(code: str, rng: random.Random, fact: _Inference) -> MlmRow:
     if rng.random() < 0.7:
         return _judged_row(premise, hypothesis, verdict, rng)
     sheet = _Sheet(premise, [*hypothesis, verdict])
-    sheet.hide(len(premise) + where[fact.hypothesis.phrases[0].type].start)
+    claim = fact.hypothesis.phrases[0]
+    sheet.hide(len(premise) + where[claim.type].start, show=_disguise(rng, lexicon(code)[TYPES[claim.type]]))
     return sheet.row()
 
 
@@ -671,7 +676,7 @@ def primer_text(language: str, seed: int) -> Iterator[MlmRow]:
             yield _nli_row(language, rng, fact)
             continue
         if shape == "choice":
-            yield _consequence_row(language, fact)
+            yield _consequence_row(language, rng, fact)
             continue
         question = _say_question(language, fact)
         sentence, where = _say_event(language, fact.events[fact.asked])

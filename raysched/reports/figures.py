@@ -39,17 +39,15 @@ def trace_figure(curves: Mapping[str, Sequence[Curve]]) -> bytes:
     if 0 < lowest < highest / 100:
         axes.set_yscale("log")
     axes.set_xlabel("step (completed optimizer steps)")
-    axes.set_ylabel("tr(F) per awake task adapter (nats², mean over examples)")
-    axes.legend(title="schedule; band: range over seeds", fontsize="small")
+    axes.set_ylabel("tr(F) per awake task adapter (nats²)")
+    figure.legend(title="mean over seeds;\nband: their range", loc="outside right upper", fontsize="small")
     return _png(figure)
 
 
 def order_figure(orders: Mapping[str, Sequence[Wakes]], n_layers: int) -> bytes:
     """The layer woken at each event: dots per run, a line for the mean over runs, and the top-down diagonal of GU."""
     figure, axes = _axes()
-    axes.plot(
-        range(1, n_layers), range(n_layers - 2, -1, -1), color="#BBBBBB", linewidth=4, label="GU diagonal (top-down)"
-    )
+    axes.plot(range(1, n_layers), range(n_layers - 2, -1, -1), color="#BBBBBB", linewidth=4, label="GU diagonal")
     for (schedule, runs), colour, style in _styled(orders):
         events = range(max(map(len, runs)))
         woken = [[run[event] for run in runs if event < len(run)] for event in events]
@@ -62,7 +60,7 @@ def order_figure(orders: Mapping[str, Sequence[Wakes]], n_layers: int) -> bytes:
     axes.set_ylabel("layer woken (0 is nearest the embeddings)")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.legend(title="mean over runs; dots: runs", fontsize="small")
+    figure.legend(title="mean over seeds;\ndots: each seed", loc="outside right upper", fontsize="small")
     return _png(figure)
 
 
@@ -72,7 +70,7 @@ def _styled(of: Mapping[str, Sequence[Value]]) -> list[tuple[tuple[str, Sequence
 
 
 def _axes() -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(7, 4.2), dpi=150, layout="constrained")  # no pyplot: no global state, no display
+    figure = Figure(figsize=(8, 4.2), dpi=150, layout="constrained")  # no pyplot: no global state, no display
     axes = figure.add_subplot()
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.25)
@@ -81,5 +79,6 @@ def _axes() -> tuple[Figure, Axes]:
 
 def _png(figure: Figure) -> bytes:
     file = io.BytesIO()
-    FigureCanvasAgg(figure).print_png(file, metadata={"Software": None})
+    FigureCanvasAgg(figure)
+    figure.savefig(file, format="png", metadata={"Software": None})
     return file.getvalue()

@@ -14,6 +14,7 @@ from raysched.records.record import Record
 from raysched.reports.stats import summarise
 from raysched.reports.sweep import Sweep, read_sweep
 from raysched.reports.tables import DAGGER, CellRow, cell_rows, order_table, score_table, selected
+from raysched.study.space import Point
 
 TRACES, ORDERS = "fisher_trace.png", "unfreeze_order.png"
 
@@ -48,7 +49,7 @@ def _header(sweep: Sweep) -> str:
     source = study.model.source_language
     planned = sum(len(taken.run_ids) for taken in state.points.values())
     finished = [record for record in records if record.status == "finished"]
-    complete = sum(len(sweep.cell(n)) == len(state.points[n].run_ids) for n in state.points)
+    complete = sum(row.complete for row in cell_rows(sweep, ""))
     last_ms = max((record.ended_ms for record in records), default=state.opened_ms)
     revisions = {
         "train": sweep.resolved.train.revision,
@@ -169,7 +170,7 @@ def _curve(sweep: Sweep, record: Record) -> dict[int, float]:
 def _problems(sweep: Sweep, damaged: list[str]) -> str:
     failed = [record for record in sweep.records.values() if record.status != "finished"]
     lines = [
-        f"- {record.status} ({record.cause}): {' '.join(f'{k}={v}' for k, v in record.params.items())} "
+        f"- {record.status} ({record.cause}): {Point(**record.params)} "
         f"seed {record.seed}, run `{record.run_id}`: {' '.join(record.message.split())[:300]}"
         for record in sorted(failed, key=lambda record: (record.cell_id, record.seed))
     ]

@@ -11,7 +11,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from raysched.errors import DamageError, StoppedError
 from raysched.records.layout import AttemptLayout, SweepLayout
@@ -221,7 +221,7 @@ class Driver:
             asked = self.optuna.ask()
             if asked is None:
                 self.all_asked = True
-            else:
+            elif all(cell.number != asked.number for cell in self.book.cells):
                 self._open(asked.number, asked.point)
             run = self.book.next_run()
         if run is None:
@@ -265,7 +265,7 @@ class Driver:
             logger.warning("run %s (%s seed %d): %s; trying again", spec.run_id, spec.point, spec.seed, cause)
             self.book.requeue(spec.run_id)
         else:
-            status = "diverged" if outcome == "diverged" else "failed"
+            status: Literal["diverged", "failed"] = "diverged" if outcome == "diverged" else "failed"
             result = AttemptResult(
                 run_id=spec.run_id,
                 epoch=assignment.epoch,

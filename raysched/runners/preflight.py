@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -10,7 +11,10 @@ from raysched.errors import MissingError, StudyError
 from raysched.records import files
 from raysched.study.identity import Content, Resolved
 from raysched.study.model import Study
+from raysched.study.space import points
 from raysched.tasks import sources
+from raysched.tasks.local import Role
+from raysched.training.schedules import schedule_config
 
 MIN_FREE_BYTES = 200 * 1024**2
 
@@ -31,10 +35,10 @@ def resolve(study: Study, *, device: str, known: Resolved | None = None) -> Reso
         train=data.train,
         dev=data.dev,
         test=data.test,
-        backbone=_backbone(study.model.backbone, known and known.backbone),
+        backbone=_backbone(study.model.backbone, known.backbone if known else None),
         language_adapters={
             language: _language_adapter(
-                study.model.language_adapters, language, known and known.language_adapters.get(language)
+                study.model.language_adapters, language, known.language_adapters.get(language) if known else None
             )
             for language in languages
         },
@@ -52,14 +56,24 @@ def fetch(resolved: Resolved, study: Study) -> None:
     """
     for content in (resolved.backbone, *resolved.language_adapters.values()):
         hub.local_folder(content)
+    check_schedules(resolved, study)
     source = study.model.source_language
-    for content, role, language in (
-        (resolved.train, "train", source),
-        (resolved.dev, "dev", source),
-        *((content, "test", language) for language, content in resolved.test.items()),
-    ):
+    inputs: list[tuple[Content, Role, str]] = [(resolved.train, "train", source), (resolved.dev, "dev", source)]
+    inputs += [(content, "test", language) for language, content in resolved.test.items()]
+    for content, role, language in inputs:
         if _on_hub(content):
             sources.rows(content, study, role, language)
+
+
+def check_schedules(resolved: Resolved, study: Study) -> None:
+    """Schedules that name layers must fit the backbone's.
+
+    Raises:
+        StudyError: a permutation or a recorded order is of another number of layers.
+    """
+    config = json.loads((hub.local_folder(resolved.backbone) / "config.json").read_text())
+    for point in points(study.search):
+        schedule_config(study, resolved, point, int(config["num_hidden_layers"]), seed=0)
 
 
 def _on_hub(content: Content) -> bool:

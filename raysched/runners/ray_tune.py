@@ -31,6 +31,8 @@ for _name, _value in {
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # the signals are ours
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_AUTO_INIT": "1",
+    "TUNE_MAX_PENDING_TRIALS_PG": "1024",  # `Hand` decides how many are out
+    "RAY_AIR_NEW_OUTPUT": "0",
     "TUNE_GLOBAL_CHECKPOINT_S": "86400",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }.items():
@@ -75,6 +77,12 @@ def cluster(address: str | None, study: Study, max_concurrent: int | None) -> It
         MissingError: no cluster answers, or it can never give what a run asks for.
     """
     limit_threads(study.training.threads)
+    with _connected(address):
+        yield _fit(study.resources, max_concurrent)
+
+
+@contextlib.contextmanager
+def _connected(address: str | None) -> Iterator[None]:
     private: Path | None = None
     options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False, "configure_logging": True}
     if address:
@@ -92,7 +100,7 @@ def cluster(address: str | None, study: Study, max_concurrent: int | None) -> It
                 key="--address",
                 hint="check the address and RAY_AUTH_TOKEN, or leave --address out to run on this machine",
             ) from error
-        yield _fit(study.resources, max_concurrent)
+        yield
     finally:
         ray.shutdown()
         if private is not None:
@@ -134,7 +142,7 @@ def _has_cuda() -> bool:
     return torch.cuda.is_available()
 
 
-class AdapterRun(tune.Trainable):  # type: ignore[misc]
+class AdapterRun(tune.Trainable):
     """One adapter run on its share of a GPU. The actor is reused: its bench stays warm from run to run."""
 
     def setup(self, config: dict[str, Any]) -> None:
@@ -242,7 +250,7 @@ def classify(error: BaseException | None) -> str:
     return "worker_lost"
 
 
-class _Stopper(tune.Stopper):  # type: ignore[misc]
+class _Stopper(tune.Stopper):
     """Ends what has not stopped by itself within the grace time."""
 
     def __init__(self, late: Callable[[], bool]) -> None:
@@ -321,3 +329,11 @@ def _fit_once(driver: Driver, on: Cluster, stop: Callable[[], bool], late: Calla
             driver.ended(key, "stopped")
     finally:
         shutil.rmtree(private, ignore_errors=True)
+
+
+def describe(address: str) -> str:
+    """The resources of the cluster at `address`, in words. Raises MissingError where none answers."""
+    with _connected(address):
+        total = ray.cluster_resources()
+        nodes = sum(node["Alive"] for node in ray.nodes())
+        return f"{address}: {nodes} nodes, {total.get('CPU', 0):g} CPUs, {total.get('GPU', 0):g} GPUs"

@@ -215,9 +215,10 @@ def sweep(
         if state is None or state.opened is None or state.opened.study != study_json:
             ledger.append(Opened(study=study_json, resolved=resolved.model_dump(mode="json"), provenance=facts))
         ledger.entries = tuple(ledgers.read(layout.ledger))
+        first = next(entry for entry in ledger.entries if isinstance(entry, Opened))
         search = loaded.study.search
         optuna = stack.enter_context(
-            contextlib.closing(OptunaStudy(layout.optuna, study_name(layout.name, search), search))
+            contextlib.closing(OptunaStudy(layout.optuna, study_name(layout.name, search, first.uid), search))
         )
         uploader = Uploader(layout, store)
         driver = Driver(layout, loaded.study, resolved, ledger, optuna, recorded=uploader.wake)

@@ -7,6 +7,7 @@ of a question overlap by `doc_stride` tokens.
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
 import time
@@ -171,8 +172,11 @@ def label(offsets: Ints, answer_start: int, answer: str) -> tuple[int, int] | No
 
 def tokenizer_digest(tokenizer: Any) -> str:
     """SHA-256 over all that decides what a fast tokenizer gives; the settings of its last call left out."""
-    content = json.loads(tokenizer.backend_tokenizer.to_str())
-    content.pop("truncation", None), content.pop("padding", None)
+    # The last call's settings stand before the vocabulary, which is large: only what is before it is parsed.
+    head, mark, tail = tokenizer.backend_tokenizer.to_str().partition('"added_tokens":')
+    settings = json.loads(head + '"end":0}')
+    kept = {name: value for name, value in settings.items() if name not in ("truncation", "padding")}
+    content = [kept, hashlib.sha256((mark + tail).encode()).hexdigest()]
     special = {name: getattr(tokenizer, f"{name}_token_id") for name in ("cls", "sep", "pad", "unk")}
     return digest([content, special, list(tokenizer.model_input_names)], length=64)
 

@@ -26,6 +26,9 @@ MINI = "mini"
 CONVERTED = "refs/convert/parquet"
 """Branch on which the hub keeps data sets that were uploaded in another form."""
 MINI_ROWS: Mapping[Role, int] = MappingProxyType({"train": 6000, "dev": 400, "test": 400})
+Parts = set[tuple[str, str]]
+"""(config, split) pairs of a data set on the hub."""
+Asked = dict[str, tuple[str, Parts]]
 SUBSET_SEED = 20230
 """Stream of `data.subset: random`. Fixed: every seed of every study trains on the same n rows, n=1000 within n=5000."""
 
@@ -47,10 +50,10 @@ def resolve(study: Study, *, check: bool = True) -> Sources:
     `MissingError` for what is not there.
     """
     source = study.model.source_language
-    commits: dict[str, str] = {}
-    train = _content(study, "train", source, commits)
-    dev = _content(study, "dev", source, commits)
-    test = {language: _content(study, "test", language, commits) for language in study.evaluation.languages}
+    asked: Asked = {}
+    train = _content(study, "train", source, asked)
+    dev = _content(study, "dev", source, asked)
+    test = {language: _content(study, "test", language, asked) for language in study.evaluation.languages}
     if check:
         if train.where == MINI or train.path is not None:
             rows(train, study, "train", source)
@@ -111,8 +114,8 @@ def _subset(found: list[Row], study: Study, seed: int) -> list[Row]:
     return [found[index] for index in sorted(order[:n])]
 
 
-def _content(study: Study, role: Role, language: str, commits: dict[str, str]) -> Content:
-    """`commits` remembers what the hub said: each repository is asked for once, so all its parts are of one commit."""
+def _content(study: Study, role: Role, language: str, asked: Asked) -> Content:
+    """`asked` remembers what the hub said: each repository is asked for once, so all its parts are of one commit."""
     value = getattr(study.data, role)
     if value == MINI:
         return _mini(role, language)
@@ -126,14 +129,14 @@ def _content(study: Study, role: Role, language: str, commits: dict[str, str]) -
         )
     if study.data.folder is not None:
         return local.published(study.data.folder, value, role, language)
-    return _hub(value, role, language, commits)
+    return _hub(value, role, language, asked)
 
 
 def _all_rows(content: Content, role: Role, language: str) -> list[Row]:
     if content.where == MINI:
         return _mini_rows(role, language)
     if content.path is None:
-        config, split = _hub_part(content.where, content.revision, role, language)
+        config, split = _hub_part(content.where, _parts(content.where, content.revision), role, language)
         found = hub.parquet_rows(content.where, config, split, content.revision)
         return squad.check_rows(map(_plain, found), f"{content.where} {config} {split}")
     found, sha256 = squad.read(Path(content.path))
@@ -166,29 +169,35 @@ def _mini_rows(role: Role, language: str) -> list[Row]:
 # The hub
 
 
-def _hub(repo: str, role: Role, language: str, commits: dict[str, str]) -> Content:
+def _hub(repo: str, role: Role, language: str, asked: Asked) -> Content:
     try:
-        if repo not in commits:
-            commits[repo] = _commit(repo)
-        _hub_part(repo, commits[repo], role, language)
+        if repo not in asked:
+            asked[repo] = _commit(repo)
+        commit, parts = asked[repo]
+        _hub_part(repo, parts, role, language)
     except (MissingError, StudyError) as error:
         if error.key is not None:
             raise
         raise type(error)(error.what, key=f"data.{role}", choices=error.choices, hint=error.hint) from error
-    return Content(where=repo, revision=commits[repo])
+    return Content(where=repo, revision=commit)
 
 
-def _commit(repo: str) -> str:
+def _commit(repo: str) -> tuple[str, Parts]:
     """The commit of `main`, or of the hub's own conversion where `main` holds no Parquet files."""
     commit = hub.resolve(repo, "dataset")
-    if hub.parquet_files(hub.files(repo, "dataset", commit)):
-        return commit
-    return hub.resolve(repo, "dataset", CONVERTED)
+    parts = _parts(repo, commit)
+    if not parts:
+        commit = hub.resolve(repo, "dataset", CONVERTED)
+        parts = _parts(repo, commit)
+    return commit, parts
 
 
-def _hub_part(repo: str, revision: str, role: Role, language: str) -> tuple[str, str]:
+def _parts(repo: str, commit: str) -> Parts:
+    return set(hub.parquet_files(hub.files(repo, "dataset", commit)))
+
+
+def _hub_part(repo: str, parts: Parts, role: Role, language: str) -> tuple[str, str]:
     """Config and split that play `role` in a data set of the hub."""
-    parts = hub.parquet_files(hub.files(repo, "dataset", revision))
     configs = sorted({config for config, _ in parts})
     config = _test_config(repo, configs, language) if role == "test" else _train_config(repo, configs, role)
     for split in {"train": ("train",), "dev": ("validation", "dev"), "test": ("test", "validation")}[role]:
@@ -197,7 +206,7 @@ def _hub_part(repo: str, revision: str, role: Role, language: str) -> tuple[str,
     raise StudyError(
         f"{repo} has no split for {role} in its config {config}",
         key=f"data.{role}",
-        choices=[split for name, split in parts if name == config],
+        choices=sorted(split for name, split in parts if name == config),
     )
 
 

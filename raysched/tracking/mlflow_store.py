@@ -293,7 +293,8 @@ class Store:
         """Files of a store in a folder belong to its owner alone."""
         if self.artifacts is None:
             return
-        for path in (self.artifacts / run_id).rglob("*"):
+        folder = self.artifacts / run_id
+        for path in (folder, *folder.rglob("*")) if folder.is_dir() else ():
             path.chmod(0o700 if path.is_dir() else 0o600)
 
     @_safe

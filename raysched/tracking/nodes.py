@@ -36,6 +36,7 @@ class Nodes:
                 cursor.key, self.uid, name=name, tags=everything, parent=parent, start_ms=start_ms
             )
             cursor.parent = parent
+            cursor.status = "" if found else "RUNNING"  # what an adopted one has is not known
             self.cursors.save(cursor)
         if not cursor.described:
             self.store.add_params(cursor.mlflow_id, params)

@@ -18,7 +18,7 @@ MAX_TEXT = 500
 """Characters of a parameter or tag."""
 
 _CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+@")
-_QUERY_SECRET = re.compile(r"(?i)\b((?:[a-z_]*(?:token|password|passwd|secret|api_?key))=)[^&\s]+")
+_QUERY_SECRET = re.compile(r"(?i)\b((?:[a-z_]*(?:token|password|passwd|secret|api_?key))=)[^&\s\"']+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,8 +65,10 @@ def _values(row: Row) -> dict[str, float]:
 
 
 def evaluation(record: Record, evaluation_id: str) -> dict[str, Scores]:
-    """language -> scores of the study's evaluation, or of the newest one that was made."""
-    return record.tests.get(evaluation_id) or next(reversed(record.tests.values()), {})
+    """language -> scores of the study's evaluation, or of the only other one there is."""
+    if evaluation_id in record.tests or len(record.tests) != 1:
+        return record.tests.get(evaluation_id, {})
+    return next(iter(record.tests.values()))
 
 
 def average(tests: Mapping[str, Scores], source_language: str) -> Scores:
@@ -132,12 +134,9 @@ def flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 
 def point_name(params: Mapping[str, Any]) -> str:
     """Such as "gu lr=0.001 k=20"."""
-    rest = (
-        f"{key}={value:g}" if isinstance(value, float) else f"{key}={value}"
-        for key, value in params.items()
-        if key != "schedule"
-    )
-    return " ".join([str(params.get("schedule", "")), *rest]).strip()
+    names = sorted(params, key=lambda name: ({"schedule": 0, "lr": 1, "k": 2}.get(name, 3), name))
+    shown = {name: f"{params[name]:g}" if isinstance(params[name], float) else str(params[name]) for name in names}
+    return " ".join(text if name == "schedule" else f"{name}={text}" for name, text in shown.items())
 
 
 def unfreeze_text(order: Iterable[tuple[int, Sequence[int]]]) -> str:

@@ -148,8 +148,8 @@ class Tree:
             parent=None,
             start_ms=self.ledger.opened_ms,
         )
-        self.store.log_text(run_id, canonical(opened.study), "study.json")
-        self.store.log_text(run_id, canonical(opened.resolved), "inputs.json")
+        self.store.log_text(run_id, rows.mask(canonical(opened.study)), "study.json")
+        self.store.log_text(run_id, rows.mask(canonical(opened.resolved)), "inputs.json")
 
     def _finish_sweep(self, cursor: Cursor) -> None:
         ended = self.ledger.ended

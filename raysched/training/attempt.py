@@ -13,7 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from raysched.errors import DamageError, MissingError, StudyError
+from raysched.errors import DamageError
 from raysched.records import files
 from raysched.records.history import Row, Sealed, SegmentWriter, copy_sealed
 from raysched.records.ledger import now_ms
@@ -35,7 +35,6 @@ from raysched.training.events import (
     Unfroze,
 )
 from raysched.training.loop import TrainingRun
-from raysched.unfreezing.schedule import Replay, replay_from_json
 
 
 def to_row(event: TrainingEvent, evaluation_id: str, time_ms: int) -> Row | None:
@@ -77,7 +76,7 @@ class Attempt:
         self.bench, self.spec, self.layout, self.now_ms = bench, spec, layout, now_ms
         self.epoch, self.number, self.provenance = epoch, number, dict(provenance or {})
         layout.create()
-        self.run = TrainingRun(bench, spec, read_replay(spec))
+        self.run = TrainingRun(bench, spec)
         self.writer = SegmentWriter(layout.segments)
         self.sealed: list[Sealed] = []
         self.started_ms, self.clock = now_ms(), time.monotonic()
@@ -99,7 +98,7 @@ class Attempt:
                 # A damaged checkpoint is never used; the one before it continues the run.
                 text = f"checkpoint passed over: {error}"
                 self.writer.append(Row(kind="note", step=self.covered, time_ms=self.now_ms(), data={"text": text}))
-                self.run = TrainingRun(self.bench, self.spec, read_replay(self.spec))
+                self.run = TrainingRun(self.bench, self.spec)
 
     @property
     def step(self) -> int:
@@ -191,26 +190,3 @@ class Attempt:
                 provenance=self.provenance,
             ),
         )
-
-
-def read_replay(spec: RunSpec) -> Replay | None:
-    """The recorded order that schedule `replay` follows.
-
-    Raises:
-        MissingError: the file is not there.
-        StudyError: it is not an `unfreeze_order.json`.
-    """
-    if spec.point.schedule != "replay":
-        return None
-    where = spec.resolved.replay
-    path = Path(where.path if where and where.path else str(spec.study.training.replay))
-    try:
-        return replay_from_json(json.loads(path.read_text())["order"])
-    except OSError as error:
-        raise MissingError(f"cannot read {path}: {error.strerror}", key="training.replay") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise StudyError(
-            f"{path} is not an unfreeze_order.json",
-            key="training.replay",
-            hint="take the artifact unfreeze_order.json of a finished run",
-        ) from error

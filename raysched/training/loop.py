@@ -25,12 +25,13 @@ from raysched.training.events import (
     TrainingEvent,
     Unfroze,
 )
+from raysched.training.schedules import schedule_config
 from raysched.training.seeding import generator, global_rng, stream
 from raysched.training.timetable import dev_steps, total_steps
 from raysched.unfreezing import fisher
 from raysched.unfreezing.layers import TrainableLayers
 from raysched.unfreezing.schedule import Event as ScheduleEvent
-from raysched.unfreezing.schedule import Replay, ScheduleConfig, Unfreezing
+from raysched.unfreezing.schedule import Unfreezing
 
 
 @dataclass(slots=True)
@@ -46,7 +47,7 @@ class State:
 class TrainingRun:
     """One run on a bench: `events()` trains it to the end; between events its state can be saved."""
 
-    def __init__(self, bench: Bench, spec: RunSpec, replay: Replay | None = None) -> None:
+    def __init__(self, bench: Bench, spec: RunSpec) -> None:
         study = spec.study
         self.bench, self.spec, self.study = bench, spec, study
         bench.start(spec)
@@ -61,14 +62,8 @@ class TrainingRun:
         self.optimizer = torch.optim.AdamW(
             list(self.parameters.values()), lr=spec.point.lr, weight_decay=study.training.weight_decay, fused=True
         )
-        self.config = ScheduleConfig(
-            name=spec.point.schedule,
-            n_layers=self.model.n_layers,
-            k=spec.point.k,
-            seed=stream(spec.seed, "schedule"),
-            gu_phase=study.training.gu_phase,
-            permutation=study.training.permutation if spec.point.schedule == "permutation" else None,
-            replay=replay,
+        self.config = schedule_config(
+            study, spec.resolved, spec.point, self.model.n_layers, stream(spec.seed, "schedule")
         )
         self.schedule = Unfreezing(self.config)
         self.state = State()

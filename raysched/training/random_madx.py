@@ -10,10 +10,12 @@ import json
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import adapters
 import torch
 from adapters import SeqBnInvConfig
+from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast, XLMRobertaConfig, XLMRobertaModel
 
 from raysched.errors import MissingError
@@ -30,8 +32,6 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     if not plain.is_file() and not packed.is_file():
         raise MissingError(f"no tokenizer.json in {folder}", key="--tokenizer", hint="give a folder that holds one")
     text = plain.read_text() if plain.is_file() else gzip.decompress(packed.read_bytes()).decode()
-    from tokenizers import Tokenizer
-
     return PreTrainedTokenizerFast(
         tokenizer_object=Tokenizer.from_str(text),
         bos_token="<s>",
@@ -74,7 +74,7 @@ def make(
     shutil.rmtree(backbone, ignore_errors=True)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = XLMRobertaModel(config, add_pooling_layer=False)
+        model: Any = XLMRobertaModel(config, add_pooling_layer=False)
         model.save_pretrained(backbone)
         tokenizer.save_pretrained(backbone)
         adapters.init(model)

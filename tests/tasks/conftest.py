@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
-from raysched.study.model import Study
 from transformers import PreTrainedTokenizerFast
 
-sys.path.insert(0, str(Path(__file__).parent))
-from tiny_qa import make_row, make_tokenizer  # noqa: E402
+from raysched.study.model import Study
+from tests.tasks.tiny_qa import make_row, make_tokenizer
 
 
 @pytest.fixture

@@ -3,15 +3,17 @@ from __future__ import annotations
 import dataclasses
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from tiny_qa import make_row, make_tokenizer
+
 from raysched.errors import StudyError
 from raysched.tasks import features as windows
 from raysched.tasks.features import Features, build, cached_features, label, load, store, tokenizer_digest
+from tests.tasks.tiny_qa import make_row, make_tokenizer
 
 COLUMNS = ("bounds", "context_bounds", *windows.FLAT, *windows.PER_WINDOW)
 
@@ -32,7 +34,27 @@ def window_text(features: Features, rows: list[dict[str, Any]], window: int, fir
 def test_one_window(rows: list[dict[str, Any]], tokenizer: Any) -> None:
     features = build(rows[:1], tokenizer, role="train", max_length=24, doc_stride=4)
     assert (len(features), features.lengths.tolist(), features.example.tolist()) == (1, [19], [0])
-    words = "<s> Where was Bob ? </s> </s> Ada met Bob in Rome , and Eve in Oslo . </s>".split()
+    words = [
+        "<s>",
+        "Where",
+        "was",
+        "Bob",
+        "?",
+        "</s>",
+        "</s>",
+        "Ada",
+        "met",
+        "Bob",
+        "in",
+        "Rome",
+        ",",
+        "and",
+        "Eve",
+        "in",
+        "Oslo",
+        ".",
+        "</s>",
+    ]
     assert tokenizer.convert_ids_to_tokens(features.input_ids.tolist()) == words
     assert words[features.context_start[0]] == "Ada"
     assert words[features.start[0]] == words[features.end[0]] == "Rome"
@@ -46,16 +68,18 @@ def test_windows_overlap_and_cover_the_context(rows: list[dict[str, Any]], token
     shown = []
     for n in range(len(features)):
         a, b = features.context_bounds[n : n + 2]
-        shown.append([rows[2]["context"][s:e] for s, e in zip(features.char_start[a:b], features.char_end[a:b], strict=True)])
+        shown.append(
+            [rows[2]["context"][s:e] for s, e in zip(features.char_start[a:b], features.char_end[a:b], strict=True)]
+        )
         held = {"nine", "ten"} <= set(shown[-1])
         if held:
             assert window_text(features, rows[2:], n, features.start[n], features.end[n]) == "nine ten"
         else:
             assert (features.start[n], features.end[n]) == (0, 0)
     assert max(features.lengths) <= 11
-    for one, following in zip(shown, shown[1:], strict=False):
+    for one, following in pairwise(shown):
         assert one[-stride:] == following[:stride]
-    assert sum((one[stride if n else 0 :] for n, one in enumerate(shown)), []) == rows[2]["context"].split()
+    assert [word for n, one in enumerate(shown) for word in one[stride if n else 0 :]] == rows[2]["context"].split()
 
 
 @pytest.mark.parametrize(
@@ -86,7 +110,9 @@ def test_long_question_is_cut_and_the_context_is_still_covered(tokenizer: Any) -
 
 
 def test_no_room_for_a_question(rows: list[dict[str, Any]], tokenizer: Any) -> None:
-    with pytest.raises(StudyError, match=r"data\.max_length: max_length must leave room .* max_length=16, doc_stride=11"):
+    with pytest.raises(
+        StudyError, match=r"data\.max_length: max_length must leave room .* max_length=16, doc_stride=11"
+    ):
         build(rows, tokenizer, role="train", max_length=16, doc_stride=11)
 
 
@@ -116,8 +142,10 @@ def test_stored_features_are_the_same_and_mapped(rows: list[dict[str, Any]], tok
     first = cached_features(tmp_path / "features", "k", lambda: calls.append(1) or made)  # type: ignore[func-returns-value]
     again = cached_features(tmp_path / "features", "k", lambda: calls.append(1) or made)  # type: ignore[func-returns-value]
     assert calls == [1]
-    assert same(first, made) and same(again, made)
-    assert not again.input_ids.flags.owndata and not again.input_ids.flags.writeable
+    assert same(first, made)
+    assert same(again, made)
+    assert not again.input_ids.flags.owndata
+    assert not again.input_ids.flags.writeable
     assert sorted(file.name for file in (tmp_path / "features").iterdir()) == ["k.arrow", "k.lock"]
 
 
@@ -178,7 +206,8 @@ def test_many_processes_make_them_once(stored: tuple[Path, Features]) -> None:
     assert [other.wait(60) for other in others] == [0, 0, 0]
     assert (path.parent / "log").read_text() == "made\n"
     found = load(path.parent / "shared" / "k.arrow", "k")
-    assert found is not None and same(found, features)
+    assert found is not None
+    assert same(found, features)
 
 
 def test_a_stuck_holder_is_not_waited_for_for_good(stored: tuple[Path, Features], tmp_path: Path) -> None:

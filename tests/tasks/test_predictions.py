@@ -6,6 +6,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+
 from raysched.errors import DamageError, MissingError
 from raysched.tasks.predictions import SCHEMA, Origin, Prediction, read, write
 
@@ -13,7 +14,9 @@ ORIGIN = Origin(run_id="r1", evaluation_id="e1", language="th", split="test")
 SPAN = Prediction(
     example_id="b", prediction="กรุงเทพ", score=-1.5, start=3, end=10, gold=("กรุงเทพ", "x"), f1=100.0, em=100.0
 )
-LABEL = Prediction(example_id="a", prediction="choice2", score=0.1, start=None, end=None, gold=("choice1",), f1=None, em=0.0)
+LABEL = Prediction(
+    example_id="a", prediction="choice2", score=0.1, start=None, end=None, gold=("choice1",), f1=None, em=0.0
+)
 
 
 @pytest.mark.parametrize("origin", [ORIGIN, dataclasses.replace(ORIGIN, evaluation_id=None, split="dev")])

@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny_qa import make_row, make_tokenizer
+
 from raysched.errors import Diverged
 from raysched.study.model import Study
 from raysched.tasks.features import Features
 from raysched.tasks.qa import QATask
+from tests.tasks.tiny_qa import make_row, make_tokenizer
 
 MakeStudy = Callable[..., Study]
 DATA = {"train": "mini", "dev": "mini", "test": "mini", "max_length": 24, "doc_stride": 4}
@@ -79,13 +80,16 @@ def test_head_is_drawn_from_the_global_generator(study: MakeStudy) -> None:
     for seed in (0, 0, 1):
         torch.manual_seed(seed)
         made.append(task(study).head(64))
-    assert torch.equal(made[0].weight, made[1].weight) and not torch.equal(made[0].weight, made[2].weight)
+    assert torch.equal(made[0].weight, made[1].weight)
+    assert not torch.equal(made[0].weight, made[2].weight)
     assert made[0].weight.shape == (2, 64)
     assert 0.01 < float(made[0].weight.detach().std()) < 0.03
     assert not made[0].bias.detach().any()
 
 
-@pytest.mark.parametrize(("given", "expected"), [("bfloat16", "float32"), ("float32", "float32"), ("float64", "float64")])
+@pytest.mark.parametrize(
+    ("given", "expected"), [("bfloat16", "float32"), ("float32", "float32"), ("float64", "float64")]
+)
 def test_logits_are_at_least_float32(study: MakeStudy, given: str, expected: str) -> None:
     dtype = getattr(torch, given)
     qa, mask = task(study), {"attention_mask": torch.ones(2, 3, dtype=torch.int64)}
@@ -145,7 +149,9 @@ def test_oracle_finds_every_answer(
     assert (first.f1, first.em) == (100.0, 100.0)
 
 
-def _naive(qa: QATask, rows: list[dict[str, Any]], features: Features, starts: Any, ends: Any) -> list[tuple[float, str]]:
+def _naive(
+    qa: QATask, rows: list[dict[str, Any]], features: Features, starts: Any, ends: Any
+) -> list[tuple[float, str]]:
     """Every pair of every window, in plain Python."""
     found = []
     for example, row in enumerate(rows):
@@ -179,14 +185,18 @@ def test_decoding_equals_every_pair(
         expected = _naive(qa, rows, features, starts, ends)
         got = qa.predict(rows, features, starts, ends)
         assert [p.prediction for p in got] == [text for _, text in expected]
-        assert [p.score for p in got] == pytest.approx([max(score, 0.0) if text == "" else score for score, text in expected])
+        assert [p.score for p in got] == pytest.approx(
+            [max(score, 0.0) if text == "" else score for score, text in expected]
+        )
         empty += sum(p.prediction == "" for p in got)
         for p, row in zip(got, rows, strict=True):
             assert p.prediction == ("" if p.start is None else row["context"][p.start : p.end])
     assert (empty > 0) == (n_best < 20), "few candidates must sometimes leave no allowed span"
 
 
-def test_high_logits_outside_the_context_are_ignored(study: MakeStudy, rows: list[dict[str, Any]], tokenizer: Any) -> None:
+def test_high_logits_outside_the_context_are_ignored(
+    study: MakeStudy, rows: list[dict[str, Any]], tokenizer: Any
+) -> None:
     qa = task(study)
     features = qa.eval_features(rows, tokenizer)
     starts, ends = oracle(features)

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from raysched.study.model import Study
 from raysched.tasks import metrics, sources, squad
 from raysched.tasks.qa import QATask
@@ -54,7 +55,7 @@ def real(study: MakeStudy) -> Study:
             "max_length": 384,
             "doc_stride": 128,
         },
-        evaluation={"languages": LANGUAGES, "dev_limit": 512},
+        evaluation={"languages": LANGUAGES, "dev_limit": 512, "max_answer_length": 384},
     )
 
 
@@ -76,21 +77,27 @@ def oracle(task: QATask, rows: list[dict[str, Any]], tokenizer: Any) -> list[Any
     return task.predict(rows, features, starts, ends)
 
 
-def test_labels_of_squad_decode_to_the_answers(real: Study, xlmr: Any) -> None:
-    needed("squad_v1.1/dev-v1.1.recon.json.gz")
-    rows = squad.read(DATA / "squad_v1.1" / "dev-v1.1.recon.json.gz")[0][::25][:400]
+@pytest.mark.parametrize("name", ["train-v1.1.recon.json.gz", "dev-v1.1.recon.json.gz"])
+def test_labels_of_squad_decode_to_the_answers(real: Study, xlmr: Any, name: str) -> None:
+    needed(f"squad_v1.1/{name}")
+    rows = squad.read(DATA / "squad_v1.1" / name)[0][::25][:400]
     predictions = oracle(QATask(real), rows, xlmr)
     right = [metrics.exact_match(p.prediction, p.gold[0]) for p in predictions]
     assert np.mean(right) > 0.99
 
 
-@pytest.mark.parametrize("language", ["en", "zh", "th"])
-def test_oracle_on_xquad(real: Study, xlmr: Any, language: str) -> None:
+@pytest.mark.parametrize(("language", "at_least"), [("en", 100.0), ("zh", 99.0), ("th", 99.0)])
+def test_oracle_on_xquad(real: Study, xlmr: Any, language: str, at_least: float) -> None:
+    """Where words are not spaced, a token may reach beyond the answer's edge."""
     needed(f"xquad/xquad.{language}.json")
     rows = squad.read(DATA / "xquad" / f"xquad.{language}.json")[0][::6]
     task = QATask(real)
     predictions = oracle(task, rows, xlmr)
-    print(language, task.score(rows, predictions))
+    assert task.score(rows, predictions)["f1"] >= at_least
+    for row, prediction in zip(rows, predictions, strict=True):
+        answer = row["answers"]["text"][0].strip()
+        assert answer in prediction.prediction
+        assert len(prediction.prediction) <= len(answer) + 8
 
 
 def test_decoding_all_of_dev_takes_seconds(real: Study, xlmr: Any) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from raysched.errors import MissingError, StudyError
 from raysched.tasks import squad
 
@@ -19,12 +20,17 @@ def question(**changes: Any) -> dict[str, Any]:
 
 
 def document(*questions: Any, **paragraph: Any) -> Any:
-    return {"version": "1.1", "data": [{"title": "t", "paragraphs": [{"context": CONTEXT, "qas": list(questions)} | paragraph]}]}
+    return {
+        "version": "1.1",
+        "data": [{"title": "t", "paragraphs": [{"context": CONTEXT, "qas": list(questions)} | paragraph]}],
+    }
 
 
 @pytest.mark.parametrize("name", ["dev.json", "dev.json.gz"])
 def test_reads_rows_and_hash(tmp_path: Path, name: str) -> None:
-    stored = json.dumps(document(question(), question(id="2", answers=[{"text": "🌍", "answer_start": 7}] * 2))).encode()
+    stored = json.dumps(
+        document(question(), question(id="2", answers=[{"text": "🌍", "answer_start": 7}] * 2))
+    ).encode()
     stored = gzip.compress(stored) if name.endswith("gz") else stored
     (tmp_path / name).write_bytes(stored)
     rows, sha256 = squad.read(tmp_path / name)

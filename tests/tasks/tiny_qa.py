@@ -11,7 +11,9 @@ from transformers import PreTrainedTokenizerFast
 SPECIAL = ["<s>", "<pad>", "</s>", "<unk>"]
 
 
-def make_tokenizer(texts: list[str], *, pair: str = "<s> $A </s> </s> $B </s>", **options: Any) -> PreTrainedTokenizerFast:
+def make_tokenizer(
+    texts: list[str], *, pair: str = "<s> $A </s> </s> $B </s>", **options: Any
+) -> PreTrainedTokenizerFast:
     """One token a word or punctuation mark; pairs as XLM-R writes them."""
     words = sorted({word for text in texts for word in re.findall(r"\w+|[^\w\s]+", text)})
     backend = Tokenizer(models.WordLevel({word: n for n, word in enumerate([*SPECIAL, *words])}, unk_token="<unk>"))
@@ -20,7 +22,9 @@ def make_tokenizer(texts: list[str], *, pair: str = "<s> $A </s> </s> $B </s>", 
         single="<s> $A </s>", pair=pair, special_tokens=[("<s>", 0), ("</s>", 2)]
     )
     names = {"cls_token": "<s>", "sep_token": "</s>", "pad_token": "<pad>", "unk_token": "<unk>"}
-    return PreTrainedTokenizerFast(tokenizer_object=backend, **{"model_input_names": ["input_ids", "attention_mask"]} | names | options)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend, **{"model_input_names": ["input_ids", "attention_mask"]} | names | options
+    )
 
 
 def make_row(n: int, context: str, question: str, *answers: str) -> dict[str, Any]:

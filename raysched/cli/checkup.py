@@ -1,0 +1,118 @@
+"""`doctor` and `pretrain`: what a sweep needs, checked or made."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+
+from raysched.cli.terminal import terminal
+from raysched.errors import DONE, OUTSIDE_MISSING, RayschedError
+
+
+def doctor(storage: str, mlflow_uri: str | None, address: str | None) -> int:
+    """Print one line per need; return 3 where something that was asked for is missing, else 0."""
+    console = terminal()
+    checks: list[tuple[str, Callable[[], str]]] = [
+        ("versions", _versions),
+        ("gpu", _gpu),
+        ("disk", lambda: _disk(storage)),
+        ("mini world", _mini),
+        ("hub", _hub),
+        ("tracking", lambda: _tracking(mlflow_uri, storage)),
+        ("cluster", lambda: _cluster(address)),
+    ]
+    bad = False
+    for name, check in checks:
+        try:
+            console.print(f"[green]ok[/]    {name}: ", end="")
+            console.print(check(), highlight=False, markup=False)
+        except RayschedError as error:
+            optional = name == "hub"  # the mini world and local folders need none
+            bad = bad or not optional
+            console.print(f"\r{'note ' if optional else 'MISSING'} {name}: {error}", highlight=False, markup=False)
+    return OUTSIDE_MISSING if bad else DONE
+
+
+def _versions() -> str:
+    from raysched.tracking.provenance import packages
+
+    return ", ".join(f"{name} {version}" for name, version in packages().items())
+
+
+def _gpu() -> str:
+    import torch
+
+    names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    return ", ".join(names) or "none; runs use the CPU"
+
+
+def _disk(storage: str) -> str:
+    from raysched.records.layout import storage_folder
+    from raysched.runners.preflight import check_disk
+
+    folder = storage_folder(storage)
+    check_disk(folder)
+    there = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    return f"{shutil.disk_usage(there).free / 1e9:.1f} GB free for {folder}"
+
+
+def _mini() -> str:
+    from raysched import mini
+
+    return f"backbone and adapters {mini.content_hash()[:12]}"
+
+
+def _hub() -> str:
+    from raysched import hub
+
+    return f"{hub.endpoint()} gives xlm-roberta-base {hub.resolve('FacebookAI/xlm-roberta-base', 'model')[:12]}"
+
+
+def _tracking(uri: str | None, storage: str) -> str:
+    from raysched.tracking.mlflow_store import Store
+
+    if uri is None:
+        return f"SQLite in each sweep's folder below {storage}"
+    Store(uri, "raysched").check()
+    return repr(Store(uri, "raysched"))
+
+
+def _cluster(address: str | None) -> str:
+    if address is None:
+        return f"none given; a sweep starts its own on {os.cpu_count()} CPUs"
+    from raysched.runners import ray_tune
+
+    return ray_tune.describe(address)
+
+
+def pretrain_mini(to: Path) -> None:
+    """Make the shipped assets of the mini world again below `to`."""
+    from raysched.training import pretrain_mini as recipe
+    from raysched.training.mlm import MlmStep
+
+    console = terminal()
+
+    def show(part: str, step: MlmStep) -> None:
+        if step.step % 100 == 0:
+            console.print(f"{part}: step {step.step}, loss {step.loss:.3f}", highlight=False)
+
+    recipe.pretrain_mini(to, progress=show)
+    console.print(f"written: {to}", highlight=False)
+
+
+def pretrain_random(
+    to: Path, tokenizer: Path, languages: str, layers: int, width: int, max_length: int, seed: int
+) -> None:
+    """Make a random backbone and print the overrides that use it."""
+    from raysched.training import random_madx
+
+    codes = [code.strip() for code in languages.split(",") if code.strip()]
+    backbone, template = random_madx.make(
+        to, random_madx.load_tokenizer(tokenizer), codes, layers=layers, width=width, max_length=max_length, seed=seed
+    )
+    terminal().print(
+        f"use it:  --set model.backbone={backbone} --set 'model.language_adapters={template}'", highlight=False
+    )

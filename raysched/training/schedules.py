@@ -1,0 +1,45 @@
+"""A point's schedule on a given backbone. No torch: preflight refuses here what would fail in every run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from raysched.errors import MissingError, StudyError
+from raysched.study.identity import Resolved
+from raysched.study.model import Study
+from raysched.study.space import Point
+from raysched.unfreezing.schedule import Replay, ScheduleConfig, replay_from_json
+
+
+def schedule_config(study: Study, resolved: Resolved, point: Point, n_layers: int, seed: int) -> ScheduleConfig:
+    """The schedule of `point` for `n_layers` layers; `seed` is that of the run's schedule stream.
+
+    Raises:
+        StudyError: a permutation or recorded order is of another number of layers.
+        MissingError: the recorded order is not there.
+    """
+    return ScheduleConfig(
+        name=point.schedule,
+        n_layers=n_layers,
+        k=point.k,
+        seed=seed,
+        gu_phase=study.training.gu_phase,
+        permutation=study.training.permutation if point.schedule == "permutation" else None,
+        replay=_recorded(study, resolved) if point.schedule == "replay" else None,
+    )
+
+
+def _recorded(study: Study, resolved: Resolved) -> Replay:
+    where = resolved.replay
+    path = Path(where.path if where and where.path else str(study.training.replay))
+    try:
+        return replay_from_json(json.loads(path.read_text())["order"])
+    except OSError as error:
+        raise MissingError(f"cannot read {path}: {error.strerror}", key="training.replay") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise StudyError(
+            f"{path} is not an unfreeze_order.json",
+            key="training.replay",
+            hint="take the artifact unfreeze_order.json of a finished run",
+        ) from error

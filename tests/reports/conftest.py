@@ -1,0 +1,140 @@
+"""A sweep on disk, as a driver and its workers leave it, with scores that a test can compute by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from raysched.records.history import Row, SegmentWriter
+from raysched.records.layout import SweepLayout
+from raysched.records.ledger import AttemptStarted, Ledger, Opened, PointTaken, Recorded
+from raysched.records.record import Record, write_record
+from raysched.study.identity import Content, Resolved, RunSpec
+from raysched.study.model import Study
+from raysched.study.space import Point, points
+
+LANGUAGES = ("en", "de", "th")
+N_LAYERS = 4
+ORDERS = {
+    "standard": ((0, (0, 1, 2, 3)),),
+    "gu": ((0, (3,)), (25, ()), (50, (2,)), (75, (1,)), (100, (0,))),
+    "lpft": ((0, ()), (25, (0, 1, 2, 3))),
+}
+
+
+def study(schedules: tuple[str, ...] = ("standard", "gu", "lpft"), lr: tuple[float, ...] = (1e-3,)) -> Study:
+    return Study.model_validate(
+        {
+            "description": "A made-up sweep.",
+            "task": "qa",
+            "data": {"train": "mini", "dev": "mini", "test": "mini"},
+            "model": {"backbone": "mini", "language_adapters": "mini", "source_language": "en"},
+            "training": {"steps": 200},
+            "search": {"schedule": schedules, "lr": lr, "k": (25,), "sampler": "grid"},
+            "seeds": (0, 1),
+            "evaluation": {"languages": LANGUAGES},
+        },
+        strict=False,
+    )
+
+
+def resolved() -> Resolved:
+    content = Content(where="mini", revision="c0ffee" * 6 + "1234")
+    return Resolved(
+        train=content,
+        dev=content,
+        test=dict.fromkeys(LANGUAGES, content),
+        backbone=content,
+        language_adapters=dict.fromkeys(LANGUAGES, content),
+        device="cpu",
+    )
+
+
+def scores(spec: RunSpec) -> dict[str, float]:
+    """F1 by language: standard 40s, gu 50s, lpft 60s; seeds 2 apart; languages 10 apart."""
+    base = {"standard": 40.0, "gu": 50.0, "lpft": 60.0}[spec.point.schedule] + 2 * spec.seed - 1000 * spec.point.lr
+    return {"source_dev": base + 31, "en": base + 30, "de": base + 20, "th": base}
+
+
+class MadeUp:
+    """Writes a sweep run by run."""
+
+    def __init__(self, storage: Path, of: Study) -> None:
+        self.layout = SweepLayout(storage, "made-up").create()
+        self.study, self.resolved = of, resolved()
+        self.ledger = Ledger.take_over(self.layout.ledger, host="here", pid=1, clock=lambda: 1_000_000)
+        self.ledger.append(Opened(study=of.model_dump(mode="json"), resolved=self.resolved.model_dump(mode="json")))
+
+    def specs(self, point: Point) -> dict[int, RunSpec]:
+        return {seed: RunSpec.make(self.study, self.resolved, point, seed) for seed in self.study.seeds}
+
+    def take(self, number: int, point: Point) -> list[RunSpec]:
+        specs = self.specs(point)
+        run_ids = {seed: spec.run_id for seed, spec in specs.items()}
+        params, cell_id = point.params(), specs[0].cell_id
+        self.ledger.append(PointTaken(number=number, params=params, cell_id=cell_id, run_ids=run_ids))
+        return list(specs.values())
+
+    def start(self, spec: RunSpec, step: int | None = None) -> None:
+        self.ledger.append(AttemptStarted(run_id=spec.run_id, attempt=1))
+        attempt = self.layout.run(spec.run_id).attempt(self.ledger.epoch, 1).create()
+        if step is not None:
+            attempt.checkpoint(step).mkdir()
+            (attempt.checkpoint(step) / "manifest.json").write_text("{}")
+
+    def finish(self, spec: RunSpec, **changes: Any) -> Record:
+        attempt = self.layout.run(spec.run_id).attempt(self.ledger.epoch, 1).create()
+        order = ORDERS[spec.point.schedule]
+        writer, awake = SegmentWriter(attempt.segments), set[int]()
+        for step in (100, 200):
+            awake |= {layer for at, woken in order for layer in woken if at <= step}
+            traces = [step * (layer + 1) + spec.seed for layer in range(N_LAYERS)]
+            data = {"purpose": "log", "traces": traces, "se": [0.1] * N_LAYERS, "awake": sorted(awake)}
+            writer.append(Row(kind="fisher", step=step, time_ms=1, data={**data, "labels": "noise"}))
+            writer.append(
+                Row(kind="fisher", step=step, time_ms=1, data={**data, "purpose": "select", "traces": [1e9] * 4})
+            )
+        f1 = scores(spec)
+        tests = {name: {"f1": f1[name], "em": f1[name] - 10} for name in LANGUAGES}
+        values: dict[str, Any] = {
+            "run_id": spec.run_id,
+            "epoch": self.ledger.epoch,
+            "attempt": 1,
+            "attempt_folder": attempt.name,
+            "cell_id": spec.cell_id,
+            "params": spec.point.params(),
+            "seed": spec.seed,
+            "status": "finished",
+            "steps": 200,
+            "selected_step": 200,
+            "source_dev": {"f1": f1["source_dev"], "em": f1["source_dev"] - 10},
+            "tests": {spec.evaluation_id: tests},
+            "unfreeze_order": order,
+            "segments": (writer.seal(0, 200),),
+            "started_ms": 1_000_000,
+            "ended_ms": 1_000_000 + 1_800_000,
+            "train_seconds": 900.0,
+            "provenance": {"git": {"commit": "abcdef0123456789", "dirty": False}, "packages": {"raysched": "0.1.0"}},
+        }
+        record = Record(**{**values, **changes})
+        write_record(self.layout.run(spec.run_id).record, record)
+        self.ledger.append(Recorded(run_id=spec.run_id, status=record.status))
+        return record
+
+    def fail(self, spec: RunSpec, cause: str = "nan") -> Record:
+        gone: dict[str, Any] = {"source_dev": {}, "tests": {}, "segments": (), "unfreeze_order": (), "steps": 17}
+        return self.finish(spec, status="diverged", cause=cause, message="loss is\nnan | at step 17", **gone)
+
+    def all(self) -> None:
+        for number, point in enumerate(points(self.study.search)):
+            for spec in self.take(number, point):
+                self.start(spec)
+                self.finish(spec)
+
+
+@pytest.fixture
+def made_up(tmp_path: Path) -> Callable[..., MadeUp]:
+    return lambda **kwargs: MadeUp(tmp_path / "storage", study(**kwargs))

@@ -1,0 +1,171 @@
+"""The door to MLflow: quick refusals, no credentials, and calls that are safe to repeat."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import stat
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from raysched.errors import MissingError
+from raysched.tracking.mlflow_store import SERVER_ENVIRONMENT, RunGone, Store, sqlite_uri
+from raysched.tracking.rows import Scalar
+from raysched.tracking.uploader import Uploader
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> Store:
+    path = tmp_path_factory.mktemp("store") / "mlflow.db"
+    shutil.copy(empty_database, path)
+    return Store(sqlite_uri(path), "shared")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "",
+        "mlruns",
+        "s3://me:canary@bucket",
+        "http://me:canary@127.0.0.1:1",
+        "http://",
+        "http://127.0.0.1:99999",
+        "https://no-such-host.invalid",
+    ],
+)
+def test_a_wrong_uri_is_refused_in_seconds_without_credentials(uri: str) -> None:
+    started = time.monotonic()
+    with pytest.raises(MissingError, match="--allow-offline-tracking") as caught:
+        Store(uri, "x").check()
+    assert time.monotonic() - started < 5
+    assert caught.value.exit_code == 3
+    assert "canary" not in str(caught.value) + repr(Store(uri, "x"))
+
+
+def test_a_server_that_never_answers_is_refused_in_seconds() -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        started = time.monotonic()
+        with pytest.raises(MissingError, match="MLflow"):
+            Store(f"http://me:canary@127.0.0.1:{silent.getsockname()[1]}", "x").check()
+        assert time.monotonic() - started < 15
+
+
+def test_a_check_makes_nothing(tmp_path: Path) -> None:
+    Store(sqlite_uri(tmp_path / "a" / "mlflow.db"), "x").check()
+    Store(f"file://{tmp_path}/b", "x").check()
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("kind", ["no database", "below a file"])
+def test_a_file_that_is_no_database_is_refused(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "mlflow.db"
+    path.write_text("hello, this is text")
+    with pytest.raises(MissingError, match="no SQLite database" if kind == "no database" else "no folder"):
+        Store(sqlite_uri(path if kind == "no database" else path / "x.db"), "x").check()
+
+
+def test_importing_the_door_does_not_import_mlflow() -> None:
+    code = "import sys, raysched.tracking.uploader; sys.exit('mlflow' in sys.modules or 'torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_run_is_made_once_and_a_younger_twin_goes(shared: Store) -> None:
+    make: Callable[..., str] = shared.ensure_run
+    first = make("run:a", "u", name="n", tags={"t": "1"}, parent=None, start_ms=100)
+    assert make("run:a", "u", name="n", tags={}, parent=None, start_ms=200) == first
+    assert make("run:a", "other sweep", name="n", tags={}, parent=None, start_ms=100) != first
+    client, experiment = shared._open()
+    twin = client.create_run(experiment, start_time=300, tags={"raysched.key": "run:a", "raysched.sweep_uid": "u"})
+    assert shared.keep_one("run:a", "u") == first
+    assert client.get_run(twin.info.run_id).info.lifecycle_stage == "deleted"
+    shared.delete(twin.info.run_id)
+    with pytest.raises(RunGone, match="MLflow"):
+        shared.log(twin.info.run_id, [Scalar(key="a", value=1.0, step=0, time_ms=0)])
+    with pytest.raises(RunGone, match="MLflow"):
+        shared.set_status("0" * 32, "FINISHED", 5)
+
+
+def test_the_same_metrics_twice_are_stored_once(shared: Store) -> None:
+    run_id = shared.ensure_run("run:m", "u", name="n", tags={}, parent=None, start_ms=1)
+    values = [Scalar(key=f"m{index % 3}", value=float(index), step=index, time_ms=7) for index in range(2500)]
+    values.append(Scalar(key="m0", value=float("nan"), step=9999, time_ms=8))
+    for _ in range(2):
+        shared.log(run_id, values)
+    client, _ = shared._open()
+    assert sum(len(client.get_metric_history(run_id, f"m{index}")) for index in range(3)) == 2501
+    assert shared.find("run:m", "u") == (run_id, True)
+
+
+def test_parameters_are_added_never_changed(shared: Store) -> None:
+    run_id = shared.ensure_run("run:p", "u", name="n", tags={}, parent=None, start_ms=1)
+    shared.add_params(run_id, {f"p{index}": "1" for index in range(150)})
+    shared.add_params(run_id, {"p0": "2", "new": "3"})
+    params = shared._open()[0].get_run(run_id).data.params
+    assert (params["p0"], params["new"], len(params)) == ("1", "3", 151)
+
+
+def test_the_database_belongs_to_its_owner_alone(tmp_path: Path, empty_database: Path) -> None:
+    assert stat.S_IMODE(empty_database.stat().st_mode) == 0o600
+
+
+@pytest.fixture
+def server(tmp_path: Path, empty_database: Path) -> Iterator[str]:
+    shutil.copy(empty_database, tmp_path / "server.db")
+    port = free_port()
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1",
+               "--backend-store-uri", sqlite_uri(tmp_path / "server.db"), "--artifacts-destination", str(tmp_path / "served")]  # fmt: skip
+    with (tmp_path / "server.log").open("wb") as log:
+        environment = {**os.environ, **SERVER_ENVIRONMENT}
+        process = subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True)
+    try:
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=1).close()
+                break
+            except OSError:
+                if process.poll() is not None or time.monotonic() > deadline:
+                    pytest.skip(f"mlflow server did not start: {(tmp_path / 'server.log').read_text()[-300:]}")
+                time.sleep(0.2)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        os.killpg(process.pid, 15)
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, 9)
+            process.wait()
+
+
+@pytest.mark.timeout(180)
+def test_a_real_server_holds_the_same_tree(
+    server: str, disk: Any, store: Store, snapshot: Callable[[Store], dict[str, Any]]
+) -> None:
+    disk.point()
+    disk.whole_run(0)
+    disk.whole_run(1)
+    disk.told(81.0)
+    disk.end("finished")
+    remote = Store(server, "demo")
+    remote.check()
+    for target in (store, remote):
+        uploader = Uploader(disk.layout, target)
+        assert uploader.drain(60), uploader.state().last_error
+    assert snapshot(remote) == snapshot(store)
+    assert remote.artifacts is None
