@@ -285,10 +285,15 @@ def _named(repo: str, kind: Kind) -> str:
     return f"{kind} {repo}"
 
 
-MODEL_FILES = ("*.json", "*.safetensors", "*.bin", "*.model", "*.txt")
-"""What of a repository a backbone or an adapter can consist of."""
+MODEL_FILES = ("*.json", "*.safetensors", "*.model", "*.txt")
+"""What of a hub repository a backbone or an adapter consists of; weights as `.bin` where there are no others."""
 
 
 def local_folder(content: Content) -> Path:
     """The folder of a resolved backbone or adapter: its own path, or the pinned snapshot of the hub."""
-    return Path(content.path) if content.path else snapshot(content.where, "model", content.revision, MODEL_FILES)
+    if content.path:
+        return Path(content.path)
+    names = [name for name in files(content.where, "model", content.revision) if "/" not in name]
+    weights = () if any(name.endswith(".safetensors") for name in names) else ("*.bin",)
+    chosen = [name for name in names if any(fnmatch(name, pattern) for pattern in (*MODEL_FILES, *weights))]
+    return snapshot(content.where, "model", content.revision, chosen)

@@ -6,6 +6,7 @@ adapter kept (section 2 of the FUN paper).
 
 from __future__ import annotations
 
+import json
 import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -15,7 +16,7 @@ from typing import Any
 
 import adapters
 import torch
-from adapters import SeqBnConfig
+from adapters import AdapterConfig, SeqBnConfig
 from adapters.composition import AdapterCompositionBlock, Stack
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -23,7 +24,7 @@ from transformers import AutoConfig, AutoModel
 from transformers.utils import logging as transformers_logging
 
 from raysched.errors import MissingError, StudyError
-from raysched.study.model import TaskAdapter
+from raysched.study.model import LanguageAdapterConfig, TaskAdapter
 
 TASK = "task"
 """Name of the task adapter inside the model; language adapters are `language_<code>`, so no code can clash with it."""
@@ -47,31 +48,77 @@ def check_composition(setup: AdapterCompositionBlock | None) -> None:
         )
 
 
+def check_language_adapter(language: str, folder: Path, expected: LanguageAdapterConfig | None) -> None:
+    """Compare the `config` of a language adapter's adapter_config.json with what the study says it is.
+
+    Raises:
+        MissingError: there is no such file.
+        StudyError: it is malformed, or says something else.
+    """
+    path = folder / "adapter_config.json"
+    if not path.is_file():
+        raise MissingError(
+            f"no adapter_config.json in the adapter's folder {folder} (language {language})",
+            key="model.language_adapters",
+        )
+    try:
+        # The library's own reading of names ("pfeiffer"), and of the keys that older versions wrote.
+        with _quiet():
+            config = AdapterConfig.load(json.loads(path.read_text())["config"])
+        inside, after = config.mh_adapter, config.output_adapter
+        made: dict[str, tuple[object, object]] = {
+            "placement": ({(False, True): "pfeiffer", (True, True): "houlsby"}.get((inside, after), "other"), "mh_adapter"),
+            "reduction": (config.reduction_factor, "reduction_factor"),
+            "invertible": (bool(config.inv_adapter), "inv_adapter"),
+        }
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise StudyError(
+            f"{path} is not the configuration of a bottleneck adapter: {type(error).__name__}: {error}",
+            key="model.language_adapters",
+        ) from error
+    for key, wanted in (expected.model_dump() if expected is not None else {}).items():
+        found, name = made[key]
+        if found != wanted:
+            raise StudyError(
+                f"must be what {path} says ({name} of language {language}), but expected {wanted} and found {found}",
+                key=f"model.language_adapter_config.{key}",
+                hint=f"--set model.language_adapter_config.{key}=VALUE where all adapters are so, or take others",
+            )
+
+
 class MadX(nn.Module):
     """Backbone + language adapters, loaded once and kept; the task adapter and head are made anew for each run."""
 
     head: nn.Module
 
-    def __init__(self, backbone: nn.Module, languages: Mapping[str, Path]) -> None:
+    def __init__(
+        self, backbone: nn.Module, languages: Mapping[str, Path], expected: LanguageAdapterConfig | None = None
+    ) -> None:
         """Wrap an already loaded encoder; `languages` maps a language to its adapter's folder."""
         super().__init__()
+        # Before the adapters come: their own dropout belongs to how they were made, not to the backbone.
+        self._fresh_dropout = list(_dropouts(backbone))
         with _quiet():
             adapters.init(backbone)
         self.backbone: Any = backbone
         self.languages = tuple(languages)
         for language, folder in languages.items():
+            check_language_adapter(language, folder, expected)
             self._load_language(language, folder)
         self.head = nn.Identity()
         self.requires_grad_(False)
-        self._fresh_dropout = [(module, module.p) for module in backbone.modules() if isinstance(module, nn.Dropout)]
 
     @classmethod
-    def load(cls, folder: Path, languages: Mapping[str, Path]) -> MadX:
+    def load(
+        cls, folder: Path, languages: Mapping[str, Path], expected: LanguageAdapterConfig | None = None
+    ) -> MadX:
         """Load a local folder in the Hugging Face layout (safetensors, or `.bin` read with `weights_only`).
+
+        `expected` is what every language adapter must be; anything goes when it is None.
 
         Raises:
             MissingError: a folder or file is not there.
-            StudyError: the folder holds no encoder, or an adapter does not fit it.
+            StudyError: the folder holds no encoder, or an adapter does not fit it or is not as expected.
         """
         if not (folder / "config.json").is_file():
             raise MissingError(f"no config.json in the backbone's folder {folder}", key="model.backbone")
@@ -90,14 +137,9 @@ class MadX(nn.Module):
                 )
         except (OSError, ValueError, RuntimeError) as error:
             raise StudyError(f"{folder} cannot be loaded as a backbone: {error}", key="model.backbone") from error
-        return cls(backbone, languages)
+        return cls(backbone, languages, expected)
 
     def _load_language(self, language: str, folder: Path) -> None:
-        if not (folder / "adapter_config.json").is_file():
-            raise MissingError(
-                f"no adapter_config.json in the adapter's folder {folder} (language {language})",
-                key="model.language_adapters",
-            )
         name = f"language_{language}"
         try:
             with _quiet():
@@ -145,8 +187,8 @@ class MadX(nn.Module):
         self.to(device)
         self.zero_grad(set_to_none=True)
         self.requires_grad_(False)
-        for module, p in self._fresh_dropout:
-            module.p = p if dropout is None else dropout
+        for module, name, p in self._fresh_dropout:
+            setattr(module, name, p if dropout is None else dropout)
 
     def use_language(self, language: str) -> None:
         """Make `Stack(language, task)` the active composition.
@@ -221,6 +263,14 @@ class MadX(nn.Module):
 
     def load_head(self, folder: Path) -> None:
         self.head.load_state_dict(load_file(folder / "head.safetensors"))
+
+
+def _dropouts(backbone: nn.Module) -> Iterator[tuple[nn.Module, str, float]]:
+    """(module, attribute, probability) of every dropout; attention through SDPA has a number of its own."""
+    for module in backbone.modules():
+        name = "p" if isinstance(module, nn.Dropout) else "dropout_prob"
+        if isinstance(getattr(module, name, None), float):
+            yield module, name, getattr(module, name)
 
 
 @contextmanager

@@ -13,6 +13,7 @@ import pytest
 
 from raysched import hub
 from raysched.errors import MissingError, StudyError
+from raysched.study.identity import Content
 from tests.hub_stub import HubStub, private_hub, serve
 
 FILES = {"config.json": b"{}", "model.safetensors": b"weights" * 1000, "code.py": b"boom"}
@@ -271,3 +272,10 @@ def test_answer_that_is_not_json(stub: HubStub) -> None:
     stub.fail_next = [200]
     with pytest.raises(MissingError, match="gave an answer that cannot be read"):
         hub.resolve("owner/name")
+
+
+def test_local_folder(stub: HubStub, tmp_path: Path) -> None:
+    assert hub.local_folder(Content(where="./x", revision="0" * 64, path=str(tmp_path))) == tmp_path
+    commit = stub.add("model", "owner/name", FILES)
+    folder = hub.local_folder(Content(where="owner/name", revision=commit))
+    assert {file.name for file in folder.iterdir()} == {"config.json", "model.safetensors"}

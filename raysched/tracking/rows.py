@@ -177,8 +177,8 @@ def fisher_csv(rows: Iterable[Row]) -> str:
                     row.step,
                     data["purpose"],
                     layer,
-                    repr(trace),
-                    repr(se),
+                    trace,
+                    se,
                     int(layer in awake),
                     *counts,
                 ]

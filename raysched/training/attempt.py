@@ -86,19 +86,24 @@ class Attempt:
         self._resume([layout, *earlier])
 
     def _resume(self, attempts: list[AttemptLayout]) -> None:
-        for found in checkpoint.newest_first(attempt.checkpoints for attempt in attempts):
-            source = found.folder.parent.parent
+        """Continue from the furthest checkpoint that is whole; a damaged one is never used, and its place noted."""
+        passed = []
+        for folder in checkpoint.newest_first(attempt.checkpoints for attempt in attempts):
+            source = folder.parent.parent
             try:
+                found = checkpoint.read(folder)
+                # Verified even where they lie here already: a record names them.
+                copy_sealed(source / self.layout.segments.name, self.layout.segments, found.segments)
                 checkpoint.load(found, self.run)
-                if source != self.layout.root:
-                    copy_sealed(source / self.layout.segments.name, self.layout.segments, found.segments)
                 self.sealed, self.covered = list(found.segments), found.step
-                return
+                break
             except (DamageError, OSError) as error:
-                # A damaged checkpoint is never used; the one before it continues the run.
-                text = f"checkpoint passed over: {error}"
-                self.writer.append(Row(kind="note", step=self.covered, time_ms=self.now_ms(), data={"text": text}))
-                self.run = TrainingRun(self.bench, self.spec)
+                passed.append(f"checkpoint passed over: {error}")
+                self.run = TrainingRun(self.bench, self.spec, read_replay(self.spec))
+                if source == self.layout.root:  # or it would count as one of those that are kept
+                    shutil.rmtree(folder, ignore_errors=True)
+        for text in passed:
+            self.writer.append(Row(kind="note", step=self.step, time_ms=self.now_ms(), data={"text": text}))
 
     @property
     def step(self) -> int:
@@ -134,8 +139,7 @@ class Attempt:
 
     def save(self) -> None:
         """Seal the history so far and save a checkpoint that covers it; nothing happens where nothing is new."""
-        newest = checkpoint.list_checkpoints(self.layout.checkpoints)
-        if self.step == 0 or (newest and newest[0].step == self.step):
+        if self.step == self.covered:
             return
         self._seal()
         checkpoint.save(self.layout.checkpoints, self.run, self.sealed)

@@ -52,7 +52,7 @@ class Bench:
             raise StudyError(f"{folder} has no fast tokenizer; answers need character offsets", key="model.backbone")
         self._tokenizer_digest = tokenizer_digest(self.tokenizer)
         adapters = {language: hub.local_folder(content) for language, content in resolved.language_adapters.items()}
-        self.model = MadX.load(folder, adapters).to(torch.device(resolved.device))
+        self.model = MadX.load(folder, adapters, study.model.language_adapter_config).to(torch.device(resolved.device))
         self._tests: dict[str, Scored] = {}
 
     @staticmethod
@@ -94,6 +94,5 @@ class Bench:
     def start(self, spec: RunSpec) -> None:
         """Make the model new for one run: fresh task adapter and head from the run's init stream."""
         with global_rng(stream(spec.seed, "init"), self.model.device):
-            self.model.new_task(self.study.model.task_adapter, self.task.head, self.study.training.dropout)
-        self.model.use_language(self.study.model.source_language)
-
+            self.model.new_task(spec.study.model.task_adapter, self.task.head, spec.study.training.dropout)
+        self.model.use_language(spec.study.model.source_language)

@@ -34,11 +34,19 @@ from raysched.unfreezing.schedule import Event as ScheduleEvent
 from raysched.unfreezing.schedule import Unfreezing
 
 
+_ORDER = ("step", "log", "evaluate", "checkpoint", "select", "unfreeze")
+"""What may be told between two optimizer steps, in order."""
+
+
 @dataclass(slots=True)
 class State:
-    """All of a run beside its tensors. Random numbers need no state: every draw is derived from (seed, step)."""
+    """All of a run beside its tensors. Random numbers need no state: every draw is derived from (seed, step).
+
+    A run may be left at any event: `told` is the last one (of `_ORDER`) that was yielded since `step` was completed.
+    """
 
     step: int = 0
+    told: str = "step"
     log: tuple[ScheduleEvent, ...] = ()
     best_step: int = 0
     best_scores: dict[str, float] = field(default_factory=dict)
@@ -67,9 +75,15 @@ class TrainingRun:
         )
         self.schedule = Unfreezing(self.config)
         self.state = State()
+        self.finite = torch.ones((), dtype=torch.bool, device=self.model.device)
         self.best_tensors: dict[str, Tensor] = {}
 
     # -- state ------------------------------------------------------------------------------------------------
+
+    def weights(self) -> dict[str, Tensor]:
+        """A copy of the trained tensors. Raises Diverged: nothing of a run that has diverged is ever kept."""
+        self.check_finite(self.state.step)
+        return self.model.task_state()
 
     def optimizer_tensors(self) -> dict[str, Tensor]:
         """AdamW's state as `<parameter>/<key>`; parameters that never had a gradient have none."""
@@ -114,32 +128,42 @@ class TrainingRun:
             yield Unfroze(step=0, event=0, layers=awake, awake=awake)
         dev = dev_steps(self.total, self.schedule.last_event_step(self.total), self.study.evaluation.dev_points)
         log = self.study.fisher.log
-        while state.step < self.total:
-            step = state.step + 1
-            yield from self._unfreeze(step)
-            metrics = self._step(step)
-            state.step = step
-            yield StepDone(step=step, total=self.total, metrics=metrics)
-            if log.every_steps and step % log.every_steps == 0:
+        while True:
+            step = state.step
+            if step and log.every_steps and step % log.every_steps == 0 and self._next("log"):
                 yield self._measure(step, "log")
-            if step in dev:
+            if step in dev and self._next("evaluate"):
                 yield self._evaluate(step)
-            if step % training.checkpoint_every_steps == 0 or step == self.total:
+            due = step and (step % training.checkpoint_every_steps == 0 or step == self.total)
+            if due and self._next("checkpoint"):
                 yield CheckpointDue(step=step)
+            if step == self.total:
+                return
+            yield from self._unfreeze(step + 1)
+            metrics = self._step(step + 1)
+            state.step, state.told = step + 1, "step"
+            yield StepDone(step=step + 1, total=self.total, metrics=metrics)
+
+    def _next(self, event: str) -> bool:
+        """Whether `event` was not told yet at this step; from now on it was."""
+        if _ORDER.index(self.state.told) >= _ORDER.index(event):
+            return False
+        self.state.told = event
+        return True
 
     def _unfreeze(self, step: int) -> Iterator[TrainingEvent]:
         """The schedule's event before the forward of `step`, if one is due (1-based; method table 2.1)."""
-        if self.schedule.due(step) is None:
-            return
-        traces, se = None, None
-        if self.schedule.needs_traces(step):
-            measured = self._measure(step - 1, "select")
-            traces, se = measured.traces, measured.se
-            yield measured
-        event = self.schedule.fire(step, traces, se)
-        self.state.log = self.schedule.log
-        self.layers.apply(self.schedule.awake())
-        yield Unfroze(step=step - 1, event=event.event, layers=event.layers, awake=tuple(sorted(self.schedule.awake())))
+        if self.schedule.due(step) is not None:
+            measured = self._measure(step - 1, "select") if self.schedule.needs_traces(step) else None
+            self.schedule.fire(step, *((measured.traces, measured.se) if measured is not None else ()))
+            self.state.log = self.schedule.log
+            self.layers.apply(self.schedule.awake())
+            if measured is not None and self._next("select"):
+                yield measured
+        # Fired just now, or by an attempt that was left before it could tell.
+        if self.state.log and self.state.log[-1].step == step and self._next("unfreeze"):
+            event, awake = self.state.log[-1], tuple(sorted(self.schedule.awake()))
+            yield Unfroze(step=step - 1, event=event.event, layers=event.layers, awake=awake)
 
     def _step(self, step: int) -> dict[str, float]:
         training = self.study.training
@@ -153,13 +177,19 @@ class TrainingRun:
         self.optimizer.zero_grad(set_to_none=True)  # a zeroed gradient would decay a frozen parameter's momentum
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(list(self.parameters.values()), training.max_grad_norm)
+        # Looking at a number waits for the device, so a bad one is remembered there until something looks.
+        self.finite &= torch.isfinite(loss.detach()) & torch.isfinite(norm)
         due = step % self.study.tracking.log_every_steps == 0 or step == self.total
-        metrics = {"train/loss": float(loss.detach()), "train/lr": lr, "train/grad_norm": float(norm)} if due else {}
-        if not all(map(math.isfinite, metrics.values())):
-            raise Diverged(f"the loss or gradient is not finite at step {step} of {self.spec.point}: {metrics}")
+        if due:
+            self.check_finite(step)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        return metrics
+        return {"train/loss": float(loss.detach()), "train/lr": lr, "train/grad_norm": float(norm)} if due else {}
+
+    def check_finite(self, step: int) -> None:
+        """Raises Diverged if any loss or gradient so far was not finite: whenever something looks, it is found."""
+        if not self.finite:
+            raise Diverged(f"the loss or gradient is not finite by step {step} of {self.spec.point}")
 
     def _lr(self, step: int) -> float:
         lr = self.spec.point.lr
@@ -213,7 +243,7 @@ class TrainingRun:
         best = not self.state.best_scores or scores[metric] > self.state.best_scores[metric]
         if best:
             self.state.best_step, self.state.best_scores = step, dict(scores)
-            self.best_tensors = self.model.task_state()
+            self.best_tensors = self.weights()
         return Evaluated(step=step, language=language, scores=scores, best=best)
 
     # -- test -------------------------------------------------------------------------------------------------

@@ -29,7 +29,7 @@ ROWS = [
         data={"purpose": "log", "traces": [1e-9, math.inf], "se": [0.0, 1 / 3], "awake": [1], "n_batches": 2,
               "n_examples": 64, "labels": "noise"},
     ),
-    Row(kind="evaluated", step=2, time_ms=5, data={"language": "nan", "scores": {"f1": 81.25, "em": 70.0}, "best": True}),
+    Row(kind="evaluated", step=2, time_ms=5, data={"language": "nan", "scores": {"f1": 81.25}, "best": True}),
     Row(kind="tested", step=2, time_ms=6, data={"evaluation_id": "e", "language": "de", "scores": {"f1": 1.5}}),
     Row(kind="note", step=2, time_ms=7, data={"text": "inf"}),
 ]  # fmt: skip
@@ -55,11 +55,7 @@ def test_rows_read_back_exactly(tmp_path: Path) -> None:
 
 def test_nan_reads_back_as_nan(tmp_path: Path) -> None:
     writer = SegmentWriter(tmp_path)
-    writer.append(
-        Row(
-            kind="metrics", step=1, time_ms=1, data={"values": {"train/loss": math.nan}}
-        )
-    )
+    writer.append(Row(kind="metrics", step=1, time_ms=1, data={"values": {"train/loss": math.nan}}))
     (row,) = read_segments(tmp_path, [writer.seal(0, 1)])
     assert math.isnan(row.data["values"]["train/loss"])
 

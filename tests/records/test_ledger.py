@@ -40,9 +40,7 @@ ENTRIES = [
         run_ids={0: "r0", 11: "r1"},
     ),
     AttemptStarted(run_id="r0", attempt=0),
-    AttemptEnded(
-        run_id="r0", attempt=0, outcome="lost", cause="worker_lost", message="gone"
-    ),
+    AttemptEnded(run_id="r0", attempt=0, outcome="lost", cause="worker_lost", message="gone"),
     Recorded(run_id="r0", status="finished"),
     Told(number=0, state="complete", value=0.1 + 0.2),
     Told(number=1, state="fail"),
@@ -163,9 +161,7 @@ def test_a_removed_ledger_stops_the_driver(path: Path) -> None:
             ledger.append(Note(text="a"))
 
 
-def test_a_full_disk_leaves_no_torn_line(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_leaves_no_torn_line(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ledger = Ledger.open(path, 1)
     ledger.append(Note(text="a"))
     real = os.write
@@ -207,14 +203,8 @@ def test_reading_is_linear(path: Path) -> None:
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
-@given(
-    steps=st.lists(
-        st.sampled_from(["append", "crash", "torn", "takeover", "read"]), max_size=25
-    )
-)
-def test_any_history_of_crashes_keeps_every_acknowledged_entry(
-    tmp_path: Path, steps: list[str]
-) -> None:
+@given(steps=st.lists(st.sampled_from(["append", "crash", "torn", "takeover", "read"]), max_size=25))
+def test_any_history_of_crashes_keeps_every_acknowledged_entry(tmp_path: Path, steps: list[str]) -> None:
     path = tmp_path / f"{time.monotonic_ns()}.jsonl"
     ledger = Ledger.take_over(path, host="h", pid=0)
     acknowledged = [entry.model_dump() for entry in read(path)]

@@ -40,17 +40,13 @@ def test_a_second_driver_is_refused_at_once_and_a_dead_ones_lock_is_free(
 ) -> None:
     path = tmp_path / "sweep" / "driver.lock"
     assert not held(path)
-    first = subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(path)], stdout=subprocess.PIPE, text=True
-    )
+    first = subprocess.Popen([sys.executable, "-c", HOLD, str(path)], stdout=subprocess.PIPE, text=True)
     try:
         assert first.stdout is not None
         assert first.stdout.readline() == "held\n"
         assert held(path)
         started = time.monotonic()
-        with pytest.raises(
-            StoppedError, match=rf"host \S+, pid {first.pid}, since \d{{4}}-"
-        ):
+        with pytest.raises(StoppedError, match=rf"host \S+, pid {first.pid}, since \d{{4}}-"):
             DriverLock(path).acquire()
         assert time.monotonic() - started < 1
         second = subprocess.run(

@@ -41,9 +41,7 @@ RESULT = AttemptResult(
 def test_result_and_record_read_back(tmp_path: Path) -> None:
     write_result(tmp_path / "a" / "result.json", RESULT)
     assert read_result(tmp_path / "a" / "result.json") == RESULT
-    record = RESULT.to_record(
-        cell_id="c", params={"schedule": "gu", "lr": 1e-4, "k": 20}, seed=3
-    )
+    record = RESULT.to_record(cell_id="c", params={"schedule": "gu", "lr": 1e-4, "k": 20}, seed=3)
     assert record.attempt_folder == "attempt-2-1"
     write_record(tmp_path / "record.json", record)
     assert read_record(tmp_path / "record.json") == record

@@ -120,6 +120,24 @@ def test_parameters_are_added_never_changed(shared: Store) -> None:
     assert (params["p0"], params["new"], len(params)) == ("1", "3", 151)
 
 
+def test_a_folder_can_be_the_store(tmp_path: Path) -> None:
+    store = Store(f"file://{tmp_path}/mlruns", "x")
+    store.check()
+    run_id = store.ensure_run("run:f", "u", name="n", tags={}, parent=None, start_ms=1)
+    store.log(run_id, [Scalar(key="a/b", value=1.0, step=0, time_ms=1)])
+    store.log_text(run_id, "text", "folder/name.txt")
+    store.set_status(run_id, "FINISHED", 5)
+    assert store.find("run:f", "u") == (run_id, True)
+
+
+def test_a_deleted_experiment_is_restored(shared: Store) -> None:
+    client, experiment = shared._open()
+    client.delete_experiment(experiment)
+    again = Store(shared.uri, shared.experiment)
+    again.ensure_run("run:again", "u", name="n", tags={}, parent=None, start_ms=1)
+    assert client.get_experiment(experiment).lifecycle_stage == "active"
+
+
 def test_the_database_belongs_to_its_owner_alone(tmp_path: Path, empty_database: Path) -> None:
     assert stat.S_IMODE(empty_database.stat().st_mode) == 0o600
 
@@ -128,8 +146,9 @@ def test_the_database_belongs_to_its_owner_alone(tmp_path: Path, empty_database:
 def server(tmp_path: Path, empty_database: Path) -> Iterator[str]:
     shutil.copy(empty_database, tmp_path / "server.db")
     port = free_port()
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1",
-               "--backend-store-uri", sqlite_uri(tmp_path / "server.db"), "--artifacts-destination", str(tmp_path / "served")]  # fmt: skip
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    command += ["--backend-store-uri", sqlite_uri(tmp_path / "server.db")]
+    command += ["--artifacts-destination", str(tmp_path / "served")]
     with (tmp_path / "server.log").open("wb") as log:
         environment = {**os.environ, **SERVER_ENVIRONMENT}
         process = subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True)

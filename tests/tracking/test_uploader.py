@@ -277,13 +277,14 @@ def test_crashes_between_any_two_calls_end_in_the_same_tree(
     assert snapshot(store) == snapshot(again)
 
 
-def test_runs_deleted_by_hand_come_back(disk: Any, store: Store, snapshot: Snapshot) -> None:
+@pytest.mark.parametrize("deleted", [[CELL], [CELL, RUN0], [RUN0]])
+def test_runs_deleted_by_hand_come_back(disk: Any, store: Store, snapshot: Snapshot, deleted: list[str]) -> None:
     uploader = Uploader(disk.layout, store)
     disk.point()
     attempt = disk.attempt(0)
     sealed = disk.checkpoint(attempt, 0, 2, before=[])
     assert uploader.sync_once()
-    for key in (CELL, RUN0):
+    for key in deleted:
         found = store.find(key, uploader._tree.ledger.uid)
         assert found
         store.delete(found[0])

@@ -1,0 +1,30 @@
+"""A tiny random MAD-X, made once, and studies with small numbers on it."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from raysched.training.bench import Bench
+from tests.training.tiny_training import Tiny
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
+    return Tiny.make(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="session")
+def bench(tiny: Tiny) -> Bench:
+    """One warm bench for every test of the session: a run leaves nothing behind that another would notice."""
+    return tiny.bench()
+
+
+@pytest.fixture
+def new_folder(tmp_path: Path) -> Callable[[], Path]:
+    """A folder that nothing was written to yet, at each call."""
+    numbers = itertools.count()
+    return lambda: tmp_path / f"attempt-0-{next(numbers)}"
