@@ -93,7 +93,8 @@ def report(name: str | None, storage: str, to: Path | None) -> None:
 
 def ui(name: str | None, storage: str, port: int) -> int:
     """Serve the sweep's own store until Ctrl-C; returns the server's exit code."""
-    from raysched.tracking.mlflow_store import SERVER_ENVIRONMENT, sqlite_uri
+    from raysched.tracking.mlflow_store import SERVER_ENVIRONMENT, Store, sqlite_uri
+    from raysched.tracking.view import runs_page
 
     layout = find(name, storage)
     if not layout.mlflow_db.is_file():
@@ -102,9 +103,11 @@ def ui(name: str | None, storage: str, port: int) -> int:
             key="SWEEP",
             hint="it was started with --mlflow: open that server's page",
         )
-    print(f"http://127.0.0.1:{port}  (Ctrl-C ends it)", flush=True)  # noqa: T201
+    uri = sqlite_uri(layout.mlflow_db)
+    page = runs_page(Store(uri, layout.name).experiment_id)
+    print(f"http://127.0.0.1:{port}{page}  (Ctrl-C ends it)", flush=True)  # noqa: T201
     command = [
-        *(sys.executable, "-m", "mlflow", "server", "--backend-store-uri", sqlite_uri(layout.mlflow_db)),
+        *(sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri),
         *("--default-artifact-root", str(layout.mlflow_artifacts), "--host", "127.0.0.1", "--port", str(port)),
         *("--workers", "1"),
     ]

@@ -1,18 +1,17 @@
 """A small made-up world, told in six made-up languages.
 
 The world has things (persons, places, months, tools, animals), what happens to them (verbs), and a law: verbs come in
-pairs, each of which brings about the other. A *fact* is language-neutral; a `Language` tells it with its own words, the share of
-cognates it has with the source language, and its own word order. So rows of one split are parallel: row *i* is the same
-fact in every language.
+pairs, each of which brings about the other. A *fact* is language-neutral; a `Language` tells it with its own words, the
+share of cognates it has with the source language, and its own word order. So rows of one split are parallel: row *i* is
+the same fact in every language.
 
 Three tasks are made of it, in the row forms of their real counterparts:
 
 * `qa_rows`: SQuAD. Two sentences; the question names a type (who, where, ...) and a verb; in `HARD_SHARE` of the rows
   both sentences hold a phrase of that type, and only the verb tells which one is meant.
-* `choice_rows`: COPA. Which of two sentences is the cause, or the effect, of the premise? The right one follows from the
-  law and comes at the right time, the other does not.
-* `nli_rows`: XNLI. A hypothesis claims one phrase of what happened: as in the premise (entailment), denied or
-  with another noun (contradiction), or of a type that the premise does not mention (neutral).
+* `choice_rows`: COPA. Which of two sentences is the cause, or the effect, of the premise?
+* `nli_rows`: XNLI. A hypothesis claims one phrase of what happened: as in the premise (entailment), with another noun
+  (contradiction), or of a type that the premise does not mention (neutral).
 
 `mlm_rows` is the pre-training text: plain text and all three task shapes, told with facts that no task split contains.
 
@@ -38,12 +37,10 @@ TYPES = ("person", "place", "month", "thing", "animal")
 NOUNS_PER_TYPE = 30
 VERBS = 24
 ADJECTIVES = 16
-MISTIMED_SHARE = 0.7
-"""Share of wrong choices that come at the wrong time (a cause is past, an effect future); the others are unlawful."""
-NEGATED_SHARE = 0.6
-"""Share of contradictions that deny what the premise says; the others name another noun."""
 HARD_SHARE = 0.15
 """Share of questions whose context holds a second phrase of the asked type, in the other sentence."""
+TEXT_HARD_SHARE = 0.25
+"""The same share in the pre-training text."""
 ADJECTIVE_SHARE = 0.2
 """Share of phrases that carry an adjective, which makes a two-word answer."""
 
@@ -177,12 +174,10 @@ class Phrase:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One sentence: a verb, denied or not, past (0), future (1) or neither, and phrases of different types."""
+    """One sentence: a verb and phrases of different types."""
 
     verb: int
     phrases: tuple[Phrase, ...]
-    negated: bool = False
-    tense: int | None = None
 
     def phrase(self, type_: int) -> Phrase | None:
         return next((phrase for phrase in self.phrases if phrase.type == type_), None)
@@ -252,13 +247,13 @@ def _plain_phrase(rng: random.Random, type_: int) -> Phrase:
     return Phrase(type_, rng.randrange(NOUNS_PER_TYPE))
 
 
-def _draw_question(rng: random.Random) -> _Question:
+def _draw_question(rng: random.Random, hard_share: float = TEXT_HARD_SHARE) -> _Question:
     asked_type = rng.randrange(len(TYPES))
     others = [type_ for type_ in range(len(TYPES)) if type_ != asked_type]
     rng.shuffle(others)
     sizes = [2, 1] if rng.random() < 0.5 else [1, 2]  # phrases besides the one of the asked type, or its stand-in
     asked_types = [asked_type, *others[: sizes[0]]]
-    if rng.random() < HARD_SHARE:
+    if rng.random() < hard_share:
         other_types = [asked_type, *rng.sample(others, sizes[1])]
     else:
         other_types = rng.sample(others, sizes[1] + 1)
@@ -267,26 +262,22 @@ def _draw_question(rng: random.Random) -> _Question:
     beside = Event(verbs[1], tuple(_phrase(rng, type_) for type_ in sorted(other_types)))
     answer, rival = told.phrase(asked_type), beside.phrase(asked_type)
     if rival is not None and answer is not None and rival.noun == answer.noun:
-        return _draw_question(rng)
+        return _draw_question(rng, hard_share)
     asked = rng.randrange(2)
     return _Question((told, beside) if asked == 0 else (beside, told), asked, asked_type)
 
 
 def _draw_choice(rng: random.Random) -> _Choice:
     relation: Literal["cause", "effect"] = "cause" if rng.random() < 0.5 else "effect"
-    tense = 0 if relation == "cause" else 1
     verb = rng.randrange(VERBS)
-    right = wrong = partner(verb)
-    wrong_tense = 1 - tense
-    if rng.random() >= MISTIMED_SHARE:
-        wrong = rng.choice([other for other in range(VERBS) if other not in (verb, right)])
-        wrong_tense = tense
+    right = partner(verb)
+    wrong = rng.choice([other for other in range(VERBS) if other not in (verb, right)])
     who = rng.randrange(NOUNS_PER_TYPE)
 
-    def event(of: int, when: int | None) -> Event:
-        return Event(of, (Phrase(0, who), _plain_phrase(rng, rng.randrange(1, len(TYPES)))), tense=when)
+    def event(of: int) -> Event:
+        return Event(of, (Phrase(0, who), _plain_phrase(rng, rng.randrange(1, len(TYPES)))))
 
-    return _Choice(event(verb, None), relation, event(right, tense), event(wrong, wrong_tense), rng.randrange(2))
+    return _Choice(event(verb), relation, event(right), event(wrong), rng.randrange(2))
 
 
 def _draw_inference(rng: random.Random) -> _Inference:
@@ -294,22 +285,26 @@ def _draw_inference(rng: random.Random) -> _Inference:
     phrases = [_plain_phrase(rng, type_) for type_ in types]
     premise = Event(rng.randrange(VERBS), tuple(sorted(phrases, key=lambda phrase: phrase.type)))
     label = rng.randrange(len(NLI_LABELS))
-    claim, negated = rng.choice(phrases), False
+    claim = rng.choice(phrases)
     if NLI_LABELS[label] == "neutral":
         claim = _plain_phrase(rng, rng.choice([type_ for type_ in range(len(TYPES)) if type_ not in types]))
-    elif NLI_LABELS[label] == "contradiction" and rng.random() < NEGATED_SHARE:
-        negated = True
     elif NLI_LABELS[label] == "contradiction":
         claim = Phrase(claim.type, (claim.noun + rng.randrange(1, NOUNS_PER_TYPE)) % NOUNS_PER_TYPE)
-    return _Inference(premise, Event(premise.verb, (claim,), negated), label)
+    return _Inference(premise, Event(premise.verb, (claim,)), label)
 
 
-_DRAW = {"qa": _draw_question, "choice": _draw_choice, "nli": _draw_inference}
+_TASKS = ("qa", "choice", "nli")
+
+
+def _draw(task: str, rng: random.Random, split: str) -> _Fact:
+    if task == "qa":
+        return _draw_question(rng, TEXT_HARD_SHARE if split == "text" else HARD_SHARE)
+    return _draw_choice(rng) if task == "choice" else _draw_inference(rng)
 
 
 def _facts_of(task: str, rng: random.Random, split: str) -> Iterator[Any]:
     while True:
-        fact = _DRAW[task](rng)
+        fact = _draw(task, rng, split)
         if _split_of(fact) == split:
             yield fact
 
@@ -339,11 +334,9 @@ _CLASSES = {
     "adjective": ADJECTIVES,
     "marker": len(TYPES),  # the little word that goes with every phrase of a type
     "question": len(TYPES),
-    "negation": 1,
-    "tense": 2,
     "verdict": 5,  # entailed, unknown, contradicted; plausible, implausible
 }
-_SYLLABLES = {"marker": 1, "question": 1, "negation": 1, "tense": 1, "verdict": 1, "verb": 2, "adjective": 2}
+_SYLLABLES = {"marker": 1, "question": 1, "verdict": 1, "verb": 2, "adjective": 2}
 _PLAUSIBLE = 3
 # words that scorers drop or that mean something to a tokenizer are nobody's words
 _RESERVED = frozenset(("a", "an", "the", "what", "was", "cause", "effect"))
@@ -415,10 +408,6 @@ def _say_event(code: str, event: Event) -> tuple[list[str], dict[int, range]]:
     where: dict[int, range] = {}
     for index in range(len(phrases) + 1):
         if index == verb_at:
-            if event.tense is not None:
-                said.append(lexicon(code)["tense"][event.tense])
-            if event.negated:
-                said.append(lexicon(code)["negation"][0])
             said.append(lexicon(code)["verb"][event.verb])
         if index < len(phrases):
             words, core = _say_phrase(code, phrases[index])
@@ -627,7 +616,8 @@ def _qa_row(code: str, rng: random.Random, fact: _Question) -> MlmRow:
     for hidden in [span, *rivals, *rng.sample(others, 1)]:
         for index in hidden:
             class_ = next(c for c, words in lexicon(code).items() if context[index] in words)
-            sheet.hide(offset + index, show=_disguise(rng, lexicon(code)[class_]))
+            disguise = rng.choice(lexicon(code)[class_]) if rng.random() < 0.3 else MASK
+            sheet.hide(offset + index, show=disguise)
     return sheet.row()
 
 
@@ -647,23 +637,18 @@ def _prompted(code: str, fact: _Choice) -> list[str]:
     return [*_say_event(code, fact.premise)[0], *prompt, "?"]
 
 
-def _consequence_row(code: str, rng: random.Random, fact: _Choice) -> MlmRow:
-    """Premise, prompt and the right choice, whose verb is hidden: masked, or disguised as another."""
+def _consequence_row(code: str, fact: _Choice) -> MlmRow:
+    """Premise, prompt and the right choice, whose verb is hidden."""
     first, second = _prompted(code, fact), _say_event(code, fact.right)[0]
-    verbs = lexicon(code)["verb"]
     sheet = _Sheet(first, second)
-    sheet.hide(len(first) + second.index(verbs[fact.right.verb]), show=_disguise(rng, verbs))
+    sheet.hide(len(first) + second.index(lexicon(code)["verb"][fact.right.verb]))
     return sheet.row()
-
-
-def _disguise(rng: random.Random, words: Sequence[str]) -> str:
-    return rng.choice(words) if rng.random() < 0.4 else MASK
 
 
 def _choice_row(code: str, rng: random.Random, fact: _Choice) -> MlmRow:
     """A premise and the right choice for it with its verb hidden; or either choice, and a verdict on it."""
     if rng.random() < 0.4:
-        return _consequence_row(code, rng, fact)
+        return _consequence_row(code, fact)
     right = rng.random() < 0.5
     verdict = lexicon(code)["verdict"][_PLAUSIBLE if right else _PLAUSIBLE + 1]
     return _judged_row(_prompted(code, fact), _say_event(code, fact.right if right else fact.wrong)[0], verdict, rng)
@@ -676,12 +661,11 @@ def _nli_row(code: str, rng: random.Random, fact: _Inference) -> MlmRow:
     if rng.random() < 0.7:
         return _judged_row(premise, hypothesis, verdict, rng)
     sheet = _Sheet(premise, [*hypothesis, verdict])
-    claim = fact.hypothesis.phrases[0]
-    sheet.hide(len(premise) + where[claim.type].start, show=_disguise(rng, lexicon(code)[TYPES[claim.type]]))
+    sheet.hide(len(premise) + where[fact.hypothesis.phrases[0].type].start)
     return sheet.row()
 
 
-TEXT_SHARES = {"plain": 0.15, "qa": 0.45, "choice": 0.2, "nli": 0.2}
+TEXT_SHARES = {"plain": 0.2, "qa": 0.45, "choice": 0.17, "nli": 0.18}
 """How much of the pre-training text has which shape."""
 
 
@@ -693,7 +677,7 @@ def primer_text(language: str, seed: int) -> Iterator[MlmRow]:
     within a few hundred steps; from `mlm_text` alone it does not in thousands.
     """
     rng = _rng("primer", language, seed)
-    facts = {task: _facts_of(task, rng, "text") for task in _DRAW}
+    facts = {task: _facts_of(task, rng, "text") for task in _TASKS}
     while True:
         shape = rng.choices(("qa", "nli", "choice"), (0.6, 0.2, 0.2))[0]
         fact = next(facts[shape])
@@ -701,7 +685,7 @@ def primer_text(language: str, seed: int) -> Iterator[MlmRow]:
             yield _nli_row(language, rng, fact)
             continue
         if shape == "choice":
-            yield _consequence_row(language, rng, fact)
+            yield _consequence_row(language, fact)
             continue
         question = _say_question(language, fact)
         sentence, where = _say_event(language, fact.events[fact.asked])
@@ -717,7 +701,7 @@ def primer_text(language: str, seed: int) -> Iterator[MlmRow]:
 def mlm_text(language: str, seed: int) -> Iterator[MlmRow]:
     """Endless pre-training text of a language."""
     rng = _rng("text", language, seed)
-    facts = {task: _facts_of(task, rng, "text") for task in _DRAW}
+    facts = {task: _facts_of(task, rng, "text") for task in _TASKS}
     shapes, shares = list(TEXT_SHARES), list(TEXT_SHARES.values())
     while True:
         shape = rng.choices(shapes, shares)[0]

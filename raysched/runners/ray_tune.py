@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from raysched.errors import MissingError, StoppedError
+from raysched.errors import MissingError, RayschedError, StoppedError
 from raysched.records import files
 from raysched.runners.driver import Driver
 from raysched.runners.worker import Worker, limit_threads, stop_file
@@ -185,8 +185,18 @@ class Hand(Searcher):
         super().__init__(metric="at_step", mode="max")
         self._driver, self._slots, self._stop = driver, slots, stop
         self.keys: dict[str, str] = {}
+        self.fatal: RayschedError | None = None
 
     def suggest(self, trial_id: str) -> Any:
+        if self.fatal is not None:
+            return Searcher.FINISHED
+        try:
+            return self._next(trial_id)
+        except RayschedError as error:  # the ledger is full or another driver's: Tune would only wrap it
+            self.fatal = error
+            return Searcher.FINISHED
+
+    def _next(self, trial_id: str) -> Any:
         driver = self._driver
         driver.stopping = driver.stopping or self._stop()
         if driver.done:
@@ -207,7 +217,14 @@ class Hand(Searcher):
             return  # `Ends.on_trial_error` knows why
         result = result or {}
         outcome = result.get("outcome") or "stopped"
-        self._driver.ended(self.keys[trial_id], outcome, result.get("cause") or None, result.get("message", ""))
+        self.ended(trial_id, outcome, result.get("cause") or None, result.get("message", ""))
+
+    def ended(self, trial_id: str, outcome: str, cause: str | None, message: str) -> None:
+        """Tell the driver how an attempt left its worker."""
+        try:
+            self._driver.ended(self.keys[trial_id], outcome, cause, message)
+        except RayschedError as error:
+            self.fatal = self.fatal or error
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing to save: the ledger is the memory."""
@@ -222,12 +239,12 @@ class Hand(Searcher):
 class Ends(tune.Callback):
     """Tells the driver why an attempt left its worker without a word."""
 
-    def __init__(self, driver: Driver, hand: Hand) -> None:
-        self._driver, self._hand = driver, hand
+    def __init__(self, hand: Hand) -> None:
+        self._hand = hand
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         error = trial.get_pickled_error() or trial.get_error()
-        self._driver.ended(self._hand.keys[trial.trial_id], "lost", classify(error), str(error)[:500])
+        self._hand.ended(trial.trial_id, "lost", classify(error), str(error)[:500])
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
@@ -285,6 +302,8 @@ def execute(driver: Driver, on: Cluster, stop: Callable[[], bool]) -> None:
     while not driver.done:
         try:
             _fit_once(driver, on, stop, late)
+        except RayschedError:
+            raise
         except Exception as error:
             # Ray's memory monitor, for one, makes Tune raise: the ledger knows what is left to do.
             broke += 1
@@ -319,12 +338,14 @@ def _fit_once(driver: Driver, on: Cluster, stop: Callable[[], bool], late: Calla
             run_config=tune.RunConfig(
                 name="sweep",
                 storage_path=private,
-                stop=_Stopper(late),
+                stop=_Stopper(lambda: late() or hand.fatal is not None),
                 verbose=0,
-                callbacks=[Ends(driver, hand)],
+                callbacks=[Ends(hand)],
                 failure_config=tune.FailureConfig(max_failures=0),
             ),
         ).fit()
+        if hand.fatal is not None:
+            raise hand.fatal
         for key in list(driver.running):  # ended by the stopper: what they saved is in their folders
             driver.ended(key, "stopped")
     finally:

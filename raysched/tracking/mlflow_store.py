@@ -20,6 +20,7 @@ from urllib.parse import unquote, urlsplit
 from raysched.errors import MissingError, RayschedError
 from raysched.records.files import create, make_folder
 from raysched.tracking.rows import Scalar, mask
+from raysched.tracking.view import experiment_tags
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -187,8 +188,17 @@ class Store:
             assert found is not None
             if found.lifecycle_stage == "deleted":
                 client.restore_experiment(found.experiment_id)
+            for name, value in experiment_tags().items():
+                if name not in found.tags:  # what a user has changed stays
+                    client.set_experiment_tag(found.experiment_id, name, value)
             self._experiment_id = found.experiment_id
         return self._client or client, self._experiment_id
+
+    @property
+    @_safe
+    def experiment_id(self) -> str:
+        """MLflow's number of the experiment, made if it is not there."""
+        return self._open()[1]
 
     @property
     def identity(self) -> str:

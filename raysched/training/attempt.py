@@ -81,6 +81,7 @@ class Attempt:
         self.sealed: list[Sealed] = []
         self.started_ms, self.clock = now_ms(), time.monotonic()
         self.covered = 0
+        self.saved = (0, "")
         self.predictions: dict[str, Path] = {}
         self.tested: dict[str, dict[str, float]] = {}
         self._resume([layout, *earlier])
@@ -96,10 +97,11 @@ class Attempt:
                 copy_sealed(source / self.layout.segments.name, self.layout.segments, found.segments)
                 checkpoint.load(found, self.run)
                 self.sealed, self.covered = list(found.segments), found.step
+                self.saved = (found.step, self.run.state.told)
                 break
             except (DamageError, OSError) as error:
                 passed.append(f"checkpoint passed over: {error}")
-                self.run = TrainingRun(self.bench, self.spec, read_replay(self.spec))
+                self.run = TrainingRun(self.bench, self.spec)
                 if source == self.layout.root:  # or it would count as one of those that are kept
                     shutil.rmtree(folder, ignore_errors=True)
         for text in passed:
@@ -139,10 +141,12 @@ class Attempt:
 
     def save(self) -> None:
         """Seal the history so far and save a checkpoint that covers it; nothing happens where nothing is new."""
-        if self.step == self.covered:
+        state = self.run.state
+        if state.step == 0 or (state.step, state.told) == self.saved:
             return
         self._seal()
         checkpoint.save(self.layout.checkpoints, self.run, self.sealed)
+        self.saved = (state.step, state.told)
 
     def _seal(self) -> None:
         self.sealed.append(self.writer.seal(self.covered, self.step))

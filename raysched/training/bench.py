@@ -12,7 +12,7 @@ import torch
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from raysched import hub
-from raysched.errors import StudyError
+from raysched.errors import MissingError, StudyError
 from raysched.madx import MadX
 from raysched.study.identity import Content, Resolved, RunSpec, digest
 from raysched.study.model import Study
@@ -45,14 +45,11 @@ class Bench:
         self.study, self.resolved, self.cache = study, resolved, cache
         self.task = QATask(study)
         folder = hub.local_folder(resolved.backbone)
-        self.tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-            folder, local_files_only=True, trust_remote_code=False, use_fast=True
-        )
-        if not self.tokenizer.is_fast:
-            raise StudyError(f"{folder} has no fast tokenizer; answers need character offsets", key="model.backbone")
-        self._tokenizer_digest = tokenizer_digest(self.tokenizer)
         adapters = {language: hub.local_folder(content) for language, content in resolved.language_adapters.items()}
-        self.model = MadX.load(folder, adapters, study.model.language_adapter_config).to(torch.device(resolved.device))
+        model = MadX.load(folder, adapters, study.model.language_adapter_config)
+        self.model = model.to(torch.device(resolved.device))
+        self.tokenizer = _tokenizer(folder)
+        self._tokenizer_digest = tokenizer_digest(self.tokenizer)
         self._tests: dict[str, Scored] = {}
 
     @staticmethod
@@ -96,3 +93,16 @@ class Bench:
         with global_rng(stream(spec.seed, "init"), self.model.device):
             self.model.new_task(spec.study.model.task_adapter, self.task.head, spec.study.training.dropout)
         self.model.use_language(spec.study.model.source_language)
+
+
+def _tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    """The fast tokenizer in a backbone's folder. Raises MissingError, StudyError."""
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False, use_fast=True
+        )
+    except (OSError, ValueError) as error:
+        raise MissingError(f"no tokenizer in {folder}: {error}", key="model.backbone") from error
+    if not tokenizer.is_fast:
+        raise StudyError(f"{folder} has no fast tokenizer; answers need character offsets", key="model.backbone")
+    return tokenizer

@@ -52,10 +52,10 @@ class Steps:
     """How long each part is trained: the backbone's stages, then every language adapter."""
 
     primer: int = 700
-    source: int = 400
-    all: int = 1700
-    dropout: int = 250
-    adapter: int = 200
+    source: int = 500
+    all: int = 2300
+    dropout: int = 300
+    adapter: int = 300
 
 
 Progress = Callable[[str, MlmStep], None]

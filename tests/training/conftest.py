@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -28,3 +29,9 @@ def new_folder(tmp_path: Path) -> Callable[[], Path]:
     """A folder that nothing was written to yet, at each call."""
     numbers = itertools.count()
     return lambda: tmp_path / f"attempt-0-{next(numbers)}"
+
+
+@pytest.fixture(autouse=True)
+def no_fsync(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Waiting for the disk is half the time of a run this small; nothing here loses power."""
+    monkeypatch.setattr(os, "fsync", lambda _: None)

@@ -24,12 +24,14 @@ from raysched.study.space import Point, uses_k
 from raysched.tasks.predictions import read
 from raysched.training.attempt import Attempt
 from raysched.training.bench import Bench
+from raysched.training.checkpoint import newest_first
 from raysched.training.events import TrainingEvent
+from raysched.training.loop import TrainingRun
 from raysched.training.random_madx import make
 
 LANGUAGES = ("vel", "orl", "xim")
 LAYERS, WIDTH, STEPS, K = 4, 16, 10, 2
-PERMUTATION = [1, 0, 2]
+PERMUTATION = [2, 0, 1]
 REPLAY = [[2, []], [3, [1]], [7, [2, 0]]]
 SCHEDULES = ("standard", "gu", "gu-prose", "lpft", "rand", "fun", "reverse", "permutation", "replay")
 SETTINGS: dict[str, Any] = {
@@ -129,10 +131,10 @@ class Outcome:
     rows: list[tuple[str, int, dict[str, Any]]]
 
     @classmethod
-    def of(cls, layout: AttemptLayout, run: Any) -> Outcome:
-        """`run` is the finished TrainingRun; its last weights lie in its last checkpoint."""
+    def of(cls, layout: AttemptLayout, run: TrainingRun, earlier: list[Path]) -> Outcome:
+        """Of the finished `run`; its last weights lie in its last checkpoint, here or in an earlier attempt."""
         result = read_result(layout.result)
-        last = max(layout.checkpoints.glob("step-*"))
+        last = newest_first([layout.checkpoints, *(AttemptLayout(path).checkpoints for path in earlier)])[0]
         return cls(
             weights=_file(last / "weights.safetensors"),
             optimizer=_file(last / "optimizer.safetensors"),
@@ -166,7 +168,7 @@ def execute(
         if leave(event):
             attempt.save()
             return None
-    return Outcome.of(layout, attempt.run)
+    return Outcome.of(layout, attempt.run, earlier or [])
 
 
 def same(first: Outcome | None, second: Outcome | None) -> None:

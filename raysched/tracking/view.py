@@ -1,0 +1,49 @@
+"""How MLflow's pages show a sweep: the kind of its experiment, a note, and a view of its runs with the right columns."""
+
+from __future__ import annotations
+
+import base64
+import json
+import zlib
+
+VIEW = "raysched"
+"""Name of the shared view; `runs_page` links to it."""
+
+COLUMNS = (
+    *(f"params.`{name}`" for name in ("schedule", "lr", "k", "seed")),
+    *(f"metrics.`{name}`" for name in ("val/f1", "test/average/f1", "mean/val/f1", "mean/test/average/f1")),
+)
+
+NOTE = """A raysched sweep: sweep > cell (one point) > run (one seed), nested.
+
+- `val/*`: source-language dev, by step; the only scores that steer. `test/<language>/*`: the selected checkpoint,
+  zero-shot. `test/average/*`: mean over the target languages, the source left out.
+- `fisher/layer_NN`, `fisher/mean`: logged tr(F). `fisher_select/*`: the measurement that steers FUN.
+- `unfrozen_layers`: layers awake, by step; the order is in the tag and the artifact `unfreeze_order`.
+- Cells hold mean, std (ddof 1) and n over their seeds once every seed has ended.
+"""
+
+
+def experiment_tags() -> dict[str, str]:
+    """Tags of a sweep's experiment; MLflow's own pages read them."""
+    state = {
+        "searchFilter": "",
+        "orderByKey": "attributes.start_time",
+        "orderByAsc": True,
+        "startTime": "ALL",
+        "lifecycleFilter": "Active",
+        "modelVersionFilter": "All Runs",
+        "datasetsFilter": [],
+        "selectedColumns": list(COLUMNS),
+    }
+    packed = base64.b64encode(zlib.compress(json.dumps(state).encode())).decode()
+    return {
+        "mlflow.experimentKind": "custom_model_development",
+        "mlflow.note.content": NOTE,
+        f"mlflow.sharedViewState.{VIEW}": f"deflate;{packed}",
+    }
+
+
+def runs_page(experiment_id: str) -> str:
+    """Path of the experiment's table of runs with our columns, below a server's address."""
+    return f"/#/experiments/{experiment_id}/runs?viewStateShareKey={VIEW}"
