@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import queue
 import re
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -115,8 +116,8 @@ def parquet_files(names: Iterable[str]) -> dict[tuple[str, str], list[str]]:
 
 def parquet_rows(repo: str, config: str, split: str, revision: str) -> list[dict[str, Any]]:
     """Rows of one split of a data set at a 40-hex commit, in file order."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+    from datasets import Dataset
+    from datasets.exceptions import DatasetGenerationError
 
     found = parquet_files(files(repo, "dataset", revision))
     names = found.get((config, split), [])
@@ -130,10 +131,13 @@ def parquet_rows(repo: str, config: str, split: str, revision: str) -> list[dict
     folder = snapshot(repo, "dataset", revision, names)
     rows: list[dict[str, Any]] = []
     for name in names:
+        path = str(folder / name)
         try:
-            rows += pq.read_table(folder / name, partitioning=None).to_pylist()
-        except (pa.ArrowException, OSError) as error:
-            raise StudyError(f"not a whole Parquet file: {error}", key=str(folder / name), hint="delete it") from error
+            with tempfile.TemporaryDirectory() as scratch:  # a second copy of what the hub's cache holds already
+                found_rows = Dataset.from_parquet(path, cache_dir=scratch, keep_in_memory=True)
+                rows += found_rows.to_list()
+        except (DatasetGenerationError, OSError, ValueError) as error:
+            raise StudyError(f"not a whole Parquet file: {error}", key=path, hint="delete it") from error
     return rows
 
 

@@ -6,6 +6,7 @@ adapter kept (section 2 of the FUN paper).
 
 from __future__ import annotations
 
+import inspect
 import json
 import logging
 import warnings
@@ -18,9 +19,10 @@ import adapters
 import torch
 from adapters import AdapterConfig, SeqBnConfig
 from adapters.composition import AdapterCompositionBlock, Stack
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel
+from transformers import MODEL_MAPPING, AutoConfig
 from transformers.utils import logging as transformers_logging
 
 from raysched.errors import MissingError, StudyError
@@ -28,6 +30,9 @@ from raysched.study.model import LanguageAdapterConfig, TaskAdapter
 
 TASK = "task"
 """Name of the task adapter inside the model; language adapters are `language_<code>`, so no code can clash with it."""
+
+
+_SDPA = frozenset({"bert", "roberta", "xlm-roberta"})
 
 
 def check_composition(setup: AdapterCompositionBlock | None) -> None:
@@ -67,7 +72,10 @@ def check_language_adapter(language: str, folder: Path, expected: LanguageAdapte
             config = AdapterConfig.load(json.loads(path.read_text())["config"])
         inside, after = config.mh_adapter, config.output_adapter
         made: dict[str, tuple[object, object]] = {
-            "placement": ({(False, True): "pfeiffer", (True, True): "houlsby"}.get((inside, after), "other"), "mh_adapter"),
+            "placement": (
+                {(False, True): "pfeiffer", (True, True): "houlsby"}.get((inside, after), "other"),
+                "mh_adapter",
+            ),
             "reduction": (config.reduction_factor, "reduction_factor"),
             "invertible": (bool(config.inv_adapter), "inv_adapter"),
         }
@@ -109,9 +117,7 @@ class MadX(nn.Module):
         self.requires_grad_(False)
 
     @classmethod
-    def load(
-        cls, folder: Path, languages: Mapping[str, Path], expected: LanguageAdapterConfig | None = None
-    ) -> MadX:
+    def load(cls, folder: Path, languages: Mapping[str, Path], expected: LanguageAdapterConfig | None = None) -> MadX:
         """Load a local folder in the Hugging Face layout (safetensors, or `.bin` read with `weights_only`).
 
         `expected` is what every language adapter must be; anything goes when it is None.
@@ -124,27 +130,43 @@ class MadX(nn.Module):
             raise MissingError(f"no config.json in the backbone's folder {folder}", key="model.backbone")
         if not any(folder.glob("*.safetensors")) and not any(folder.glob("pytorch_model*.bin")):
             raise MissingError(f"no model.safetensors or pytorch_model.bin in {folder}", key="model.backbone")
+        options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
         try:
             with _quiet():
-                config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-                backbone = AutoModel.from_pretrained(
-                    folder,
-                    config=config,
-                    add_pooling_layer=False,  # QA reads the last hidden states only
-                    local_files_only=True,
-                    trust_remote_code=False,
-                    dtype=torch.float32,
+                config = AutoConfig.from_pretrained(folder, **options)
+                architecture: Any = MODEL_MAPPING[type(config)]
+                if "add_pooling_layer" in inspect.signature(architecture).parameters:
+                    options["add_pooling_layer"] = False  # QA reads the last hidden states only
+                backbone, info = architecture.from_pretrained(
+                    folder, config=config, dtype=torch.float32, output_loading_info=True, **options
                 )
-        except (OSError, ValueError, RuntimeError) as error:
+        except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
             raise StudyError(f"{folder} cannot be loaded as a backbone: {error}", key="model.backbone") from error
+        # The library fills what is missing with random numbers and goes on.
+        if info["missing_keys"]:
+            lacking = ", ".join(sorted(info["missing_keys"])[:3])
+            raise StudyError(f"the weights in {folder} lack {lacking}", key="model.backbone")
+        if config.is_encoder_decoder or not hasattr(backbone, "encoder"):
+            raise StudyError(f"{folder} holds a {config.model_type}, which is no encoder", key="model.backbone")
         return cls(backbone, languages, expected)
 
     def _load_language(self, language: str, folder: Path) -> None:
-        name = f"language_{language}"
+        if not any(folder.glob("*.safetensors")) and not any(folder.glob("pytorch_adapter*.bin")):
+            raise MissingError(
+                f"no adapter.safetensors or pytorch_adapter.bin in {folder} (language {language})",
+                key="model.language_adapters",
+            )
+        name, info = f"language_{language}", dict[str, list[str]]()
         try:
             with _quiet():
-                self.backbone.load_adapter(str(folder), load_as=name, use_safetensors=True, with_head=False)
-        except (OSError, ValueError, RuntimeError, KeyError) as error:
+                self.backbone.load_adapter(
+                    str(folder), load_as=name, use_safetensors=True, with_head=False, loading_info=info
+                )
+            # The library leaves what is missing random and passes over what does not belong, and goes on.
+            for what in ("missing_keys", "unexpected_keys"):
+                if info.get(what):
+                    raise ValueError(f"{what.replace('_keys', '')} tensors {', '.join(sorted(info[what])[:3])}")
+        except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
             raise StudyError(
                 f"the adapter in {folder} (language {language}) does not fit this backbone: {error}",
                 key="model.language_adapters",
@@ -206,9 +228,11 @@ class MadX(nn.Module):
     def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None) -> Tensor:
         """Last hidden states (B, T, H) of token ids (B, T) and their 0/1 mask (B, T); segments (B, T) for BERT."""
         check_composition(self.backbone.adapters_config.active_setup)
-        # A (B, 1, T) mask gives the same bits as (B, T) without the host-side all-ones test at each forward.
+        # A (B, 1, T) mask gives the same bits as (B, T) without the host-side all-ones test at each forward. Models
+        # that use the mask at their embeddings too (DeBERTa) take (B, T) only.
+        mask = attention_mask[:, None, :] if self.backbone.config.model_type in _SDPA else attention_mask
         segments = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
-        output = self.backbone(input_ids=input_ids, attention_mask=attention_mask[:, None, :], **segments)
+        output = self.backbone(input_ids=input_ids, attention_mask=mask, **segments)
         hidden: Tensor = output.last_hidden_state
         return hidden
 
@@ -225,10 +249,12 @@ class MadX(nn.Module):
         ]
 
     def layer_parameters(self) -> list[list[nn.Parameter]]:
-        return [[parameter for module in modules for parameter in module.parameters()] for modules in self.task_modules()]
+        return [
+            [parameter for module in modules for parameter in module.parameters()] for modules in self.task_modules()
+        ]
 
     def trainable(self) -> dict[str, nn.Parameter]:
-        """Every parameter that may ever train, by a name that does not change between versions: head and task adapter."""
+        """Every parameter that may ever train (head, task adapter), by a name that does not change between versions."""
         named = {f"head.{name}": parameter for name, parameter in self.head.named_parameters()}
         for layer, modules in enumerate(self.task_modules()):
             for index, module in enumerate(modules):
@@ -258,7 +284,10 @@ class MadX(nn.Module):
         """Write the task adapter in AdapterHub layout and the head beside it, all safetensors; return the files."""
         with _quiet():
             self.backbone.save_adapter(str(folder), TASK, use_safetensors=True)
-        save_file({name: value.detach().cpu().contiguous() for name, value in self.head.state_dict().items()}, folder / "head.safetensors")
+        save_file(
+            {name: value.detach().cpu().contiguous() for name, value in self.head.state_dict().items()},
+            folder / "head.safetensors",
+        )
         return sorted(folder.iterdir())
 
     def load_head(self, folder: Path) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.training.tiny_training import Tiny
+if TYPE_CHECKING:  # importing it takes seconds, and most tests need none of it
+    from tests.training.tiny_training import Tiny
 
 
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
     """A tiny random MAD-X, made once."""
+    from tests.training.tiny_training import Tiny
+
     return Tiny.make(tmp_path_factory.mktemp("tiny"))

@@ -6,6 +6,7 @@ import importlib.util
 import json
 import random
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 import adapters
@@ -21,6 +22,15 @@ from raysched.mini.tokenizer import build_tokenizer
 from raysched.training import mlm, pretrain_mini
 
 RECIPE = json.loads((mini.ASSETS / "recipe.json").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """As the recipe was run; at this size a second thread costs more than it gives."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(RECIPE["threads"])
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture
@@ -59,12 +69,7 @@ def test_the_backbone_and_every_adapter_load_offline(offline: None) -> None:
 def test_the_first_steps_reproduce() -> None:
     """Losses of the first steps, to 1e-4: the data, the initialisation and the update are the recipe's."""
     n = min(4, len(RECIPE["first_losses"]))
-    threads = torch.get_num_threads()
-    torch.set_num_threads(RECIPE["threads"])
-    try:
-        assert pretrain_mini.first_losses(n) == pytest.approx(RECIPE["first_losses"][:n], abs=1e-4)
-    finally:
-        torch.set_num_threads(threads)
+    assert pretrain_mini.first_losses(n) == pytest.approx(RECIPE["first_losses"][:n], abs=1e-4)
 
 
 def test_the_recipe_is_of_these_weights_and_of_this_world() -> None:

@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import Any
 
 
 def main() -> None:
     """Entry point of `raysched`; exits with the codes of `raysched.errors`."""
-    import click
+    import typer
 
     from raysched.cli.app import app
     from raysched.errors import CTRL_C, RayschedError
 
     try:
-        code = app(standalone_mode=False)
+        code = app(standalone_mode=False, prog_name="raysched")
     except RayschedError as error:
         print(f"raysched: {error}", file=sys.stderr)  # noqa: T201
         code = error.exit_code
-    except click.ClickException as error:
+    except _usage_error() as error:
         error.show()
         code = error.exit_code
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, typer.Abort):
         print("raysched: stopped", file=sys.stderr)  # noqa: T201
         code = CTRL_C
     except BrokenPipeError:  # the reader of a pipe has seen enough
@@ -29,3 +30,10 @@ def main() -> None:
         code = 0
     sys.stdout.flush()
     sys.exit(code or 0)
+
+
+def _usage_error() -> Any:
+    """The class of all errors in a command line. It is click's, of which newer versions of typer bring their own."""
+    import typer
+
+    return typer.BadParameter.__mro__[1]

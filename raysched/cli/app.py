@@ -197,5 +197,3 @@ def random(
     from raysched.cli import checkup
 
     checkup.pretrain_random(to, tokenizer, languages, layers, width, max_length, seed)
-
-

@@ -7,7 +7,6 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-
 from raysched.cli.terminal import terminal
 from raysched.errors import DONE, OUTSIDE_MISSING, RayschedError
 

@@ -81,7 +81,10 @@ def status(name: str | None, storage: str, as_json: bool) -> None:
     for cell in cells:
         for run in cell.runs:
             if run.cause:
-                console.print(f"failed: {cell.point} seed={run.seed}: {run.cause} ({layout.run(run.run_id).root})", highlight=False)
+                console.print(
+                    f"failed: {cell.point} seed={run.seed}: {run.cause} ({layout.run(run.run_id).root})",
+                    highlight=False,
+                )
 
 
 def report(name: str | None, storage: str, to: Path | None) -> None:

@@ -53,7 +53,9 @@ def make(loaded: LoadedStudy, storage: str, step_seconds: float | None) -> Plan:
     return Plan(space=space, n_points=n_points(study.search), records=done, seconds_per_run=seconds)
 
 
-def _records(layout: SweepLayout, study: Study, resolved: Resolved, space: list[Point]) -> dict[tuple[Point, int], Record]:
+def _records(
+    layout: SweepLayout, study: Study, resolved: Resolved, space: list[Point]
+) -> dict[tuple[Point, int], Record]:
     found = {}
     for point in space:
         for seed in study.seeds:
@@ -96,8 +98,12 @@ def show(loaded: LoadedStudy, storage: str, step_seconds: float | None, as_json:
         k = "-" if point.k is None else str(point.k)
         table.add_row(str(number), point.schedule, f"{point.lr:g}", k, " ".join(map(str, seeds)), str(done))
     console.print(table)
-    chosen = "all of them" if plan.n_points == len(plan.space) else f"{plan.n_points} of them, chosen by {total['sampler']}"
-    console.print(f"{len(plan.space)} points, {chosen}; {n_runs} runs with {len(seeds)} seeds each, {len(plan.records)} done.")
+    chosen = (
+        "all of them" if plan.n_points == len(plan.space) else f"{plan.n_points} of them, chosen by {total['sampler']}"
+    )
+    console.print(
+        f"{len(plan.space)} points, {chosen}; {n_runs} runs with {len(seeds)} seeds each, {len(plan.records)} done."
+    )
     if plan.seconds_per_run is None:
         console.print("hours:  not known; give --step-seconds, or run one with `raysched run`", highlight=False)
     else:

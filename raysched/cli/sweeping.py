@@ -72,7 +72,10 @@ class Screen:
     def _line(self) -> str:
         driver = self._driver
         assert driver is not None
-        running = [f"{p.assignment.spec.point} seed={p.assignment.spec.seed} {p.step}/{p.total or '?'}" for p in list(driver.running.values())]
+        running = [
+            f"{p.assignment.spec.point} seed={p.assignment.spec.seed} {p.step}/{p.total or '?'}"
+            for p in list(driver.running.values())
+        ]
         return f"{len(driver.records)}/{self.study_runs} runs done, {self._eta()}; running: {'; '.join(running) or '-'}"
 
     def _eta(self) -> str:
@@ -95,7 +98,11 @@ class Screen:
         for cell in list(driver.book.cells):
             scores = [run.score.value for run in cell.runs if run.score is not None]
             mean = f"{sum(scores) / len(scores):.1f}" if scores else "-"
-            now = [f"seed {p.assignment.spec.seed}: {p.step}/{p.total or '?'}" for p in running if p.assignment.spec.point == cell.point]
+            now = [
+                f"seed {p.assignment.spec.seed}: {p.step}/{p.total or '?'}"
+                for p in running
+                if p.assignment.spec.point == cell.point
+            ]
             table.add_row(str(cell.point), f"{len(cell.runs) - cell.left}/{len(cell.runs)}", mean, ", ".join(now))
         done = len(driver.records)
         bar = ProgressBar(total=self.study_runs, completed=done, width=40)

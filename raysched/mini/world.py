@@ -329,7 +329,7 @@ def _facts(task: str, split: Split, n: int) -> tuple[Any, ...]:
 # Words: how a language says it. -----------------------------------------------------------------------------------
 
 _CLASSES = {
-    **{name: NOUNS_PER_TYPE for name in TYPES},
+    **dict.fromkeys(TYPES, NOUNS_PER_TYPE),
     "verb": VERBS,
     "adjective": ADJECTIVES,
     "marker": len(TYPES),  # the little word that goes with every phrase of a type

@@ -11,7 +11,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from raysched.errors import DamageError, StoppedError
 from raysched.records.layout import AttemptLayout, SweepLayout
@@ -28,10 +28,12 @@ from raysched.records.ledger import (
 from raysched.records.record import AttemptResult, Record, read_record, read_result, write_record
 from raysched.records.state import SweepState
 from raysched.search.cells import CellBook, SourceDevScore, Verdict
-from raysched.search.optuna_study import OptunaStudy
 from raysched.study.identity import Resolved, RunSpec
 from raysched.study.model import Study
 from raysched.study.space import Point
+
+if TYPE_CHECKING:  # importing Optuna takes a second, of every worker too
+    from raysched.search.optuna_study import OptunaStudy
 
 logger = logging.getLogger(__name__)
 
@@ -312,9 +314,7 @@ class Driver:
         self.optuna.tell(verdict.number, verdict.mean, verdict.attrs())
         if verdict.number not in self.state.told:
             self._append(
-                Told(
-                    number=verdict.number, state="fail" if verdict.mean is None else "complete", value=verdict.mean
-                )
+                Told(number=verdict.number, state="fail" if verdict.mean is None else "complete", value=verdict.mean)
             )
 
     def _append(self, entry: Any) -> None:

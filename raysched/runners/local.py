@@ -28,7 +28,9 @@ def run(spec: RunSpec, storage: str, name: str, show: Callable[[Report], None]) 
                 return assignment, read_result(assignment.layout.result)
             if report.outcome is not None:
                 raise RunError(
-                    report.message, cause=report.cause or "code", hint=f"traceback in {assignment.layout.root}/error.txt"
+                    report.message,
+                    cause=report.cause or "code",
+                    hint=f"traceback in {assignment.layout.root}/error.txt",
                 )
     except KeyboardInterrupt:
         worker.save()

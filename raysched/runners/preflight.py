@@ -17,6 +17,7 @@ from raysched.tasks.local import Role
 from raysched.training.schedules import schedule_config
 
 MIN_FREE_BYTES = 200 * 1024**2
+WAYS = "give a folder, a hub name owner/name, or mini"
 
 
 def resolve(study: Study, *, device: str, known: Resolved | None = None) -> Resolved:
@@ -104,13 +105,14 @@ def _model(where: str, key: str, known: Content | None) -> Content:
     try:
         return Content(where=where, revision=hub.resolve(where, "model"))
     except (MissingError, StudyError) as error:
-        raise type(error)(error.what, key=key, choices=error.choices, hint=error.hint) from error
+        hint = error.hint or WAYS
+        raise type(error)(error.what, key=key, choices=error.choices, hint=hint) from error
 
 
 def _folder(where: str, path: Path, key: str) -> Content:
     """Content of a local folder, named by the hash of its files."""
     if not path.is_dir():
-        raise MissingError(f"there is no folder {path}", key=key, hint="give a folder, a hub name owner/name, or mini")
+        raise MissingError(f"there is no folder {path}", key=key, hint=WAYS)
     return Content(where=where, revision=files.sha256_tree(path), path=str(path.resolve()))
 
 

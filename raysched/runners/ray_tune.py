@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import secrets
 import shutil
 import tempfile
 import time
@@ -89,10 +90,14 @@ def _connected(address: str | None) -> Iterator[None]:
         options["address"] = address
     else:
         private = Path(tempfile.mkdtemp(prefix="rs-", dir="/tmp"))  # sockets below it must have short names
+        if not {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys():
+            os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)  # for this cluster alone, and in no file
         options |= {"address": "local", "include_dashboard": False, "_temp_dir": str(private)}
     try:
         try:
             ray.init(**options)
+            # The driver says how each attempt ended; Tune would add a traceback to it.
+            logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
         except (RayError, ConnectionError, RuntimeError, ValueError, OSError) as error:
             where = f"the Ray cluster at {address}" if address else "a Ray cluster on this machine"
             raise MissingError(
@@ -120,10 +125,13 @@ def _fit(resources: Resources, max_concurrent: int | None) -> Cluster:
     if slots == 0:
         largest = {name: max((node.get(name, 0) for node in nodes), default=0) for name in wanted}
         short = [name for name, amount in wanted.items() if amount > largest[name]]
-        key = {"CPU": "resources.cpu", "GPU": "resources.gpu", "memory": "resources.memory_gb"}[short[0] if short else "CPU"]
+        key = {"CPU": "resources.cpu", "GPU": "resources.gpu", "memory": "resources.memory_gb"}[
+            short[0] if short else "CPU"
+        ]
         raise MissingError(
             f"a run asks for {resources.cpu:g} CPU, {gpu:g} GPU, {resources.memory_gb or 0:g} GB, "
-            f"but the largest node has {largest['CPU']:g} CPU, {largest['GPU']:g} GPU, {largest['memory'] / 1e9:.1f} GB",
+            f"but the largest node has {largest['CPU']:g} CPU, {largest['GPU']:g} GPU, "
+            f"{largest['memory'] / 1e9:.1f} GB",
             key=key,
             hint=f"ask for less, for example --set {key}={'auto' if key == 'resources.gpu' else 1}, or add a node",
         )

@@ -260,6 +260,4 @@ def _nothing_left(state: SweepState, uri: str) -> bool:
 def _outcome(layout: SweepLayout, state: SweepState, uri: str, *, n_new: int, uploaded: bool) -> Outcome:
     ends = [recorded.status for recorded in state.recorded.values()]
     failed = sum(status != "finished" for status in ends)
-    return Outcome(
-        layout=layout, n_runs=len(ends), n_failed=failed, n_new=n_new, tracking_uri=uri, uploaded=uploaded
-    )
+    return Outcome(layout=layout, n_runs=len(ends), n_failed=failed, n_new=n_new, tracking_uri=uri, uploaded=uploaded)

@@ -101,9 +101,11 @@ class Worker:
                 self._attempt = self._begin()
                 self._events = self._attempt.events()
             until = time.monotonic() + seconds
-            while time.monotonic() < until:
+            while True:  # at least one event, however short the slice
                 if next(self._events, None) is None:
                     return self._report("finished")
+                if time.monotonic() >= until:
+                    break
             if self._stop_asked():
                 self.save()
                 return self._report("stopped")

@@ -16,8 +16,8 @@ from typing import Any
 from raysched.errors import DamageError
 from raysched.records import files
 from raysched.records.history import Row, Sealed, SegmentWriter, copy_sealed
-from raysched.records.ledger import now_ms
 from raysched.records.layout import AttemptLayout
+from raysched.records.ledger import now_ms
 from raysched.records.record import AttemptResult, write_result
 from raysched.study.identity import RunSpec
 from raysched.tasks import predictions as parquet
@@ -155,9 +155,7 @@ class Attempt:
     def _keep(self, language: str, predictions: list[Prediction]) -> None:
         path = self.layout.predictions / f"{language}.parquet"
         spec = self.spec
-        origin = parquet.Origin(
-            run_id=spec.run_id, evaluation_id=spec.evaluation_id, language=language, split="test"
-        )
+        origin = parquet.Origin(run_id=spec.run_id, evaluation_id=spec.evaluation_id, language=language, split="test")
         parquet.write(path, predictions, origin)
         self.predictions[language] = path
 

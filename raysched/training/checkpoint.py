@@ -5,7 +5,8 @@
         optimizer.safetensors   AdamW's state of every parameter that has one
         best.safetensors        task adapter and head at the best source-dev score
         state.json              step, the last event told after it, schedule log, best scores
-        manifest.json           its own SHA-256, step, name and SHA-256 of each file above, and of the history segments it seals
+        manifest.json           its own SHA-256; step; names and SHA-256 of the files above, and of the history
+                                segments it seals
 
 A folder is made under a temporary name and renamed when complete: a half-written one is never seen.
 """
@@ -20,7 +21,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from safetensors.torch import load_file, save_file
-from torch import Tensor
 
 from raysched.errors import DamageError
 from raysched.records import files

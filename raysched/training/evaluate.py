@@ -12,7 +12,9 @@ from raysched.tasks.predictions import Prediction
 from raysched.training.bench import Bench, Scored
 
 
-def evaluate(bench: Bench, scored: Scored, language: str, batch_size: int) -> tuple[Mapping[str, float], list[Prediction]]:
+def evaluate(
+    bench: Bench, scored: Scored, language: str, batch_size: int
+) -> tuple[Mapping[str, float], list[Prediction]]:
     """(scores 0-100, one prediction per row) of the current task adapter under `language`'s adapter.
 
     The model is left in training mode under the source language, as the training loop expects it. Uses no random

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,7 +32,6 @@ from raysched.unfreezing import fisher
 from raysched.unfreezing.layers import TrainableLayers
 from raysched.unfreezing.schedule import Event as ScheduleEvent
 from raysched.unfreezing.schedule import Unfreezing
-
 
 _ORDER = ("step", "log", "evaluate", "checkpoint", "select", "unfreeze")
 """What may be told between two optimizer steps, in order."""
@@ -167,7 +166,9 @@ class TrainingRun:
 
     def _step(self, step: int) -> dict[str, float]:
         training = self.study.training
-        batch = self._batch(self._order("data", (step - 1) // self.per_epoch), (step - 1) % self.per_epoch, training.batch_size)
+        batch = self._batch(
+            self._order("data", (step - 1) // self.per_epoch), (step - 1) % self.per_epoch, training.batch_size
+        )
         lr = self._lr(step)
         for group in self.optimizer.param_groups:
             group["lr"] = lr

@@ -14,6 +14,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import adapters
 import torch
@@ -149,9 +150,12 @@ def add_language_adapter(
     """
     if not hasattr(model, "adapters_config"):
         adapters.init(model)
+    adaptable: Any = model  # `adapters.init` gives it methods that its type does not have
     with global_rng(stream(seed, "init"), torch.device("cpu")):
-        model.add_adapter(name, config=SeqBnInvConfig(reduction_factor=reduction_factor))  # pyright: ignore
-    model.train_adapter(name)  # pyright: ignore[reportCallIssue]
+        adaptable.add_adapter(name, config=SeqBnInvConfig(reduction_factor=reduction_factor))
+    adaptable.train_adapter(name)
+    for parameter in model.lm_head.parameters():  # `train_adapter` freezes the encoder only
+        parameter.requires_grad_(False)
     return [parameter for parameter in model.parameters() if parameter.requires_grad]
 
 
@@ -228,4 +232,5 @@ def save_backbone(model: XLMRobertaForMaskedLM, to: Path, *, extra: Mapping[str,
 def save_language_adapter(model: PreTrainedModel, name: str, to: Path) -> None:
     """AdapterHub layout with safetensors: `load_adapter(to, use_safetensors=True)` reads it."""
     to.mkdir(parents=True, exist_ok=True)
-    model.save_adapter(str(to), name, with_head=False, use_safetensors=True)  # pyright: ignore[reportCallIssue]
+    adaptable: Any = model
+    adaptable.save_adapter(str(to), name, with_head=False, use_safetensors=True)

@@ -78,10 +78,10 @@ class Stage:
 def stages(steps: Steps) -> tuple[Stage, ...]:
     """The backbone's training, in order; a stage of no steps is left out."""
     planned: tuple[tuple[Any, int, dict[str, Any]], ...] = (
-        ("primer", steps.primer, dict(batch_size=32, lr=1e-3, final_lr=1e-3, warmup_steps=100)),
-        ("source", steps.source, dict(batch_size=64, lr=1e-3, final_lr=1e-3, warmup_steps=20)),
-        ("all", steps.all, dict(batch_size=64, lr=1e-3, final_lr=4e-4, warmup_steps=20)),
-        ("dropout", steps.dropout, dict(batch_size=64, lr=4e-4, warmup_steps=20, dropout=0.1)),
+        ("primer", steps.primer, {"batch_size": 32, "lr": 1e-3, "final_lr": 1e-3, "warmup_steps": 100}),
+        ("source", steps.source, {"batch_size": 64, "lr": 1e-3, "final_lr": 1e-3, "warmup_steps": 20}),
+        ("all", steps.all, {"batch_size": 64, "lr": 1e-3, "final_lr": 4e-4, "warmup_steps": 20}),
+        ("dropout", steps.dropout, {"batch_size": 64, "lr": 4e-4, "warmup_steps": 20, "dropout": 0.1}),
     )
     return tuple(
         Stage(name=name, settings=MlmSettings(steps=count, seed=SEED + index, betas=(0.9, 0.999), **settings))
@@ -212,7 +212,7 @@ def main() -> None:
 
     def progress(part: str, step: MlmStep) -> None:
         if step.step % 100 == 0 or step.step == step.total:
-            print(f"{part} {step.step}/{step.total}  loss {step.loss:.3f}", flush=True)
+            sys.stderr.write(f"{part} {step.step}/{step.total}  loss {step.loss:.3f}\n")
 
     pretrain_mini(Path(sys.argv[1]), progress=progress)
 

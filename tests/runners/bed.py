@@ -164,11 +164,8 @@ class Bed:
 
     def told(self) -> dict[int, tuple[str, float | None]]:
         """State and mean of every trial in the search database."""
-        optuna = OptunaStudy(self.layout.optuna, NAME, self.study.search)
-        try:
-            return {trial.number: (trial.state, trial.mean) for trial in optuna.asked()}
-        finally:
-            optuna.close()
+        assert self.optuna is not None
+        return {trial.number: (trial.state, trial.mean) for trial in self.optuna.asked()}
 
     def check_whole(self) -> None:
         """Every run once in the records, the ledger and the search; attempts numbered from 1 in growing epochs."""

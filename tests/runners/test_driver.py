@@ -132,13 +132,15 @@ def test_stopping_requeues_and_the_next_driver_continues(new_bed: NewBed) -> Non
     bed = new_bed(budget__attempts=1)
     driver = bed.driver()
     first, second = driver.next(), driver.next()
-    assert first is not None and second is not None
+    assert first is not None
+    assert second is not None
     driver.stopping = True
     assert driver.next() is None
     assert not driver.done
     driver.ended(first.key, "stopped")
     driver.close()  # says "stopped" for the other one
-    assert driver.done and not driver.complete
+    assert driver.done
+    assert not driver.complete
     ends = [entry for entry in bed.entries() if isinstance(entry, (AttemptEnded, Ended))]
     assert [entry.outcome for entry in ends] == ["stopped", "stopped", "stopped"]
     assert bed.records() == []
@@ -320,7 +322,8 @@ def test_a_damaged_record_is_made_again(new_bed: NewBed, adopted: bool) -> None:
         (path.parent / record.attempt_folder / "result.json").unlink()
     bed.sweep()
     notes = [entry.text for entry in bed.entries() if isinstance(entry, Note)]
-    assert len(notes) == 1 and "record passed over" in notes[0]
+    assert len(notes) == 1
+    assert "record passed over" in notes[0]
     (again,) = bed.records()
     assert (again.attempt, again.source_dev) == (1 if adopted else 2, record.source_dev)
     assert bed.told()[0] == ("told", record.source_dev["f1"])

@@ -14,7 +14,7 @@ from raysched.records.layout import AttemptLayout
 from raysched.training import checkpoint
 from raysched.training.attempt import Attempt
 from raysched.training.bench import Bench
-from raysched.training.events import StepDone
+from raysched.training.events import StepDone, TrainingEvent
 from raysched.training.loop import TrainingRun
 from tests.training.tiny_training import STEPS, Outcome, Tiny, execute, same
 
@@ -74,9 +74,13 @@ def continued(
     """(first step of the continued run, its notes); what it ends with is that of the undisturbed run."""
     spec = tiny.spec("fun", **EVERY)
     steps: list[int] = []
-    outcome = execute(
-        bench, spec, here, earlier, leave=lambda e: bool(steps.append(e.step)) if isinstance(e, StepDone) else False
-    )
+
+    def watch(event: TrainingEvent) -> bool:
+        if isinstance(event, StepDone):
+            steps.append(event.step)
+        return False
+
+    outcome = execute(bench, spec, here, earlier, leave=watch)
     assert outcome is not None
     notes = [(step, data["text"]) for kind, step, data in outcome.rows if kind == "note"]
     outcome.rows[:] = [row for row in outcome.rows if row[0] != "note"]
@@ -124,7 +128,8 @@ def test_the_one_before_a_damaged_one_is_used(
         assert first == 4
         if not own:  # there the attempt above took the damaged one away, and another begins after it
             assert [step for step, _ in notes] == [3]
-            assert "checkpoint passed over" in notes[0][1] and name in notes[0][1]
+            assert "checkpoint passed over" in notes[0][1]
+            assert name in notes[0][1]
 
 
 def test_with_all_of_them_damaged_a_run_begins_anew(
@@ -152,7 +157,8 @@ def test_a_checkpoint_is_not_used_without_the_history_it_seals(
     here, earlier = (left, []) if own else (new_folder(), [left])
     first, notes = continued(bench, tiny, whole, here, earlier)
     assert first == 4
-    assert len(notes) == 1 and "00000003-00000006.jsonl" in notes[0][1]
+    assert len(notes) == 1
+    assert "00000003-00000006.jsonl" in notes[0][1]
 
 
 def test_damaged_ones_do_not_count_among_those_kept(tiny: Tiny, bench: Bench, left: Path) -> None:

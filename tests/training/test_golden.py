@@ -33,7 +33,8 @@ def steps(run: dict[str, Any]) -> dict[str, Any]:
 def test_every_schedule_has_one() -> None:
     assert tuple(GOLDEN) == SCHEDULES
     assert all(len(run["losses"]) == 20 for run in GOLDEN.values())
-    assert len({tuple(run["losses"]) for run in GOLDEN.values()}) == len(SCHEDULES)
+    losses = {tuple(run["losses"]) for name, run in GOLDEN.items() if name != "fun"}  # which may choose another's order
+    assert len(losses) == len(SCHEDULES) - 1
     for run in GOLDEN.values():
         assert sum(run["losses"][-5:]) < 0.97 * sum(run["losses"][:5]), "a golden run learns something"
 

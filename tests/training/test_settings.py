@@ -25,7 +25,7 @@ def events(bench: Bench, tiny: Tiny, schedule: str = "gu", **settings: Any) -> t
 )
 def test_learning_rates(tiny: Tiny, bench: Bench, lr_schedule: str, expected: list[float]) -> None:
     """No warm-up; linear falls by the same amount each step, from lr at the first step towards 0 after the last."""
-    settings = {"training__lr_schedule": lr_schedule, "tracking__log_every_steps": 1}
+    settings: dict[str, Any] = {"training__lr_schedule": lr_schedule, "tracking__log_every_steps": 1}
     run = TrainingRun(bench, tiny.spec(**settings))
     used: list[float] = []
     run.optimizer.register_step_pre_hook(lambda *_: used.append(run.optimizer.param_groups[0]["lr"]))
@@ -72,7 +72,9 @@ def test_bf16_is_another_result_but_a_near_one(tiny: Tiny, bench: Bench) -> None
     losses = {}
     for precision in ("fp32", "bf16"):
         _, told = events(bench, tiny, training__precision=precision, training__dropout=0.0)
-        losses[precision] = [event.metrics["train/loss"] for event in told if isinstance(event, StepDone) and event.metrics]
+        losses[precision] = [
+            event.metrics["train/loss"] for event in told if isinstance(event, StepDone) and event.metrics
+        ]
     assert losses["fp32"] != losses["bf16"]
     assert losses["fp32"] == pytest.approx(losses["bf16"], rel=0.02)
 
@@ -80,7 +82,7 @@ def test_bf16_is_another_result_but_a_near_one(tiny: Tiny, bench: Bench) -> None
 def test_an_epoch_is_every_feature_once_in_a_new_order(
     tiny: Tiny, bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = {"training__steps": None, "training__epochs": 2, "training__batch_size": 16}
+    settings: dict[str, Any] = {"training__steps": None, "training__epochs": 2, "training__batch_size": 16}
     run = TrainingRun(bench, tiny.spec(**settings))
     batches: list[list[int]] = []
     make = run.task.batch
@@ -96,9 +98,10 @@ def test_an_epoch_is_every_feature_once_in_a_new_order(
         run._step(step)
     half = len(batches) // 2
     assert run.total == len(batches) == 2 * -(-n // 16)
-    first, second = (sum(part, []) for part in (batches[:half], batches[half:]))
+    first, second = ([index for batch in part for index in batch] for part in (batches[:half], batches[half:]))
     assert sorted(first) == sorted(second) == list(range(n))
-    assert first != second and first != list(range(n))
+    assert first != second
+    assert first != list(range(n))
 
 
 def test_gradients_are_clipped(tiny: Tiny, bench: Bench) -> None:

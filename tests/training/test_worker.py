@@ -43,7 +43,8 @@ def poisoned(worker: Worker) -> None:
 
     def head(hidden_size: int) -> torch.nn.Module:
         made = make(hidden_size)
-        torch.nn.init.constant_(made.bias, float("nan"))
+        for parameter in made.parameters():
+            torch.nn.init.constant_(parameter, float("nan"))
         return made
 
     task.head = head  # type: ignore[method-assign]
@@ -59,7 +60,8 @@ def test_divergence_is_told_and_the_worker_goes_on(
     bad = assign(tiny.spec("gu", seed=1, **settings))
     report = work(worker, bad)
     assert (report.outcome, report.cause) == ("diverged", "nan")
-    assert report.message.startswith("Diverged: ") and "not finite" in report.message
+    assert report.message.startswith("Diverged: ")
+    assert "not finite" in report.message
     assert "raise Diverged" in (bad.layout.root / "error.txt").read_text()
     assert not bad.layout.result.exists()
     assert not list(bad.layout.checkpoints.iterdir()), "weights that are not numbers are never saved"
@@ -71,7 +73,8 @@ def test_a_bad_number_between_two_looks_is_found(tiny: Tiny, assign: Callable[..
     worker = Worker()
     worker.take(assign(tiny.spec("gu", tracking__log_every_steps=1000, evaluation__dev_points=1)))
     worker.advance(0)
-    assert worker._attempt is not None and worker._attempt.step == 0
+    assert worker._attempt is not None
+    assert worker._attempt.step == 0
     bias = worker._attempt.run.parameters["head.bias"].requires_grad_(True)
     calls: list[int] = []
 
@@ -151,7 +154,8 @@ def test_a_stop_request_saves_and_the_next_attempt_continues(tiny: Tiny, assign:
     assert worker.advance(0).outcome is None
     stop.write_text("1")
     report = worker.advance(0)
-    assert report.outcome == "stopped" and report.step >= 2
+    assert report.outcome == "stopped"
+    assert report.step >= 2
     assert list(first.layout.checkpoints.glob(f"step-{report.step:08d}"))
     assert not first.layout.result.exists()
     assert work(Worker(), second).outcome == "finished"
@@ -166,7 +170,8 @@ def test_a_stop_request_saves_and_the_next_attempt_continues(tiny: Tiny, assign:
 def test_one_run_without_ray(tiny: Tiny, tmp_path: Path) -> None:
     reports: list[Report] = []
     assignment, result = local.run(tiny.spec("gu"), str(tmp_path), "one", reports.append)
-    assert reports[-1].outcome == "finished" and result.status == "finished"
+    assert reports[-1].outcome == "finished"
+    assert result.status == "finished"
     assert sorted(path.name for path in assignment.layout.predictions.iterdir()) == [
         "orl.parquet",
         "vel.parquet",
