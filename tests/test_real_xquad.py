@@ -19,7 +19,7 @@ import pytest
 
 DATA = Path(os.environ.get("RAYSCHED_DATA_DIR", Path(__file__).parents[2] / "shared" / "data"))
 TOKENIZER = DATA / "tokenizers" / "xlm-roberta-base"
-LANGUAGES = "en ar de el es hi ru th tr vi zh".split()
+LANGUAGES = ["en", "ar", "de", "el", "es", "hi", "ru", "th", "tr", "vi", "zh"]
 COMMAND = [sys.executable, "-m", "raysched"]
 
 pytestmark = [

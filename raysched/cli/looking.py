@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -114,10 +116,26 @@ def ui(name: str | None, storage: str, port: int) -> int:
         *("--default-artifact-root", str(layout.mlflow_artifacts), "--host", "127.0.0.1", "--port", str(port)),
         *("--workers", "1"),
     ]
+    return _serve(command, {**os.environ, **SERVER_ENVIRONMENT})
+
+
+def _serve(command: list[str], environment: dict[str, str]) -> int:
+    """Run a server until it ends by itself (its exit code) or Ctrl-C or SIGTERM asks for it (0).
+
+    It is a group of its own, so that Ctrl-C reaches this process alone, and the server ends as on SIGTERM: quietly.
+    """
+    server = subprocess.Popen(command, env=environment, start_new_session=True)
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        return subprocess.call(command, env={**os.environ, **SERVER_ENVIRONMENT})
+        return server.wait()
     except KeyboardInterrupt:
         return 0
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            with contextlib.suppress(ProcessLookupError, subprocess.TimeoutExpired):
+                os.killpg(server.pid, number)
+                server.wait(5)
 
 
 def studies(as_json: bool) -> None:

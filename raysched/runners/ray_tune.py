@@ -42,7 +42,6 @@ for _name, _value in {
 import ray  # noqa: E402  (the environment above is read at import)
 from ray import tune  # noqa: E402
 from ray.exceptions import (  # noqa: E402
-    ActorDiedError,
     NodeDiedError,
     OutOfMemoryError,
     RayError,
@@ -51,7 +50,7 @@ from ray.tune.search import Searcher  # noqa: E402
 
 logger = logging.getLogger(__name__)
 
-GRACE_S = 6.0
+GRACE_S = 4.0
 """So long workers may take to save and stop when asked; after that they are ended."""
 RESTARTS = 3
 """So many times an executor that broke is started again from the ledger."""
@@ -251,11 +250,20 @@ class Ends(tune.Callback):
         self._hand = hand
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        error = trial.get_pickled_error() or trial.get_error()
+        error = _why(trial)
         self._hand.ended(trial.trial_id, "lost", classify(error), str(error)[:500])
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
+
+
+def _why(trial: Any) -> BaseException | None:
+    """The exception that ended a trial: Tune has just written it into its private folder, and copies it only later."""
+    path = trial.pickled_error_file
+    if path is None or not Path(path).is_file():
+        return None
+    with Path(path).open("rb") as file:
+        return ray.cloudpickle.load(file)  # type: ignore[no-any-return]
 
 
 def classify(error: BaseException | None) -> str:
@@ -267,10 +275,11 @@ def classify(error: BaseException | None) -> str:
         if isinstance(seen, NodeDiedError):
             return "node_lost"
         seen = seen.__cause__ or getattr(seen, "cause", None)
+    # Whole phrases: what Ray says of any dead worker speaks of memory, killing and nodes as well.
     text = str(error)
-    if "memory" in text and "kill" in text:
+    if "running low on memory" in text:
         return "oom"
-    if isinstance(error, ActorDiedError) and "node" in text and "dead" in text:
+    if "its node has died" in text:
         return "node_lost"
     return "worker_lost"
 

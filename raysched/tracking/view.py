@@ -1,4 +1,4 @@
-"""How MLflow's pages show a sweep: the kind of its experiment, a note, and a view of its runs with the right columns."""
+"""How MLflow shows a sweep: the kind of its experiment, a note, and a view of its runs with the right columns."""
 
 from __future__ import annotations
 

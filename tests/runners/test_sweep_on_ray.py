@@ -224,6 +224,7 @@ def test_a_rough_day(whole: Whole, tiny: Tiny, tmp_path: Path) -> None:
         ends = ledgers.read(layout.ledger)
         lost = [entry for entry in ends if getattr(entry, "outcome", "") == "lost"]
         assert [(entry.run_id, entry.cause) for entry in lost] == [(retried, "worker_lost")]
+        assert "worker process has died" in lost[0].message
         assert records(layout)[retried].attempt >= 2
         check_exactly_once(layout, RUNS, POINTS)
         check_no_step_twice(layout)

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
+import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +22,8 @@ from raysched.records.ledger import AttemptStarted, Ended, Ledger, Opened, Point
 from raysched.records.record import AttemptResult, write_record
 from raysched.study.identity import Resolved, evaluation_id
 from raysched.study.model import Study
-from raysched.tracking.mlflow_store import Store, sqlite_uri
+from raysched.tracking.mlflow_store import SERVER_ENVIRONMENT, Store, sqlite_uri
+from tests.browser import free_port
 
 STUDY: dict[str, Any] = {
     "task": "qa",
@@ -227,3 +233,33 @@ def _files(client: Any, run_id: str, folder: str) -> Iterator[str]:
             yield from _files(client, run_id, item.path)
         else:
             yield item.path
+
+
+@pytest.fixture
+def server(tmp_path: Path, empty_database: Path) -> Iterator[str]:
+    shutil.copy(empty_database, tmp_path / "server.db")
+    port = free_port()
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    command += ["--backend-store-uri", sqlite_uri(tmp_path / "server.db")]
+    command += ["--artifacts-destination", str(tmp_path / "served")]
+    with (tmp_path / "server.log").open("wb") as log:
+        environment = {**os.environ, **SERVER_ENVIRONMENT}
+        process = subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True)
+    try:
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=1).close()
+                break
+            except OSError:
+                if process.poll() is not None or time.monotonic() > deadline:
+                    pytest.skip(f"mlflow server did not start: {(tmp_path / 'server.log').read_text()[-300:]}")
+                time.sleep(0.2)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        os.killpg(process.pid, 15)
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, 9)
+            process.wait()

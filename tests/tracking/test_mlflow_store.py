@@ -9,15 +9,14 @@ import stat
 import subprocess
 import sys
 import time
-import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from raysched.errors import MissingError
-from raysched.tracking.mlflow_store import SERVER_ENVIRONMENT, RunGone, Store, sqlite_uri
+from raysched.tracking.mlflow_store import RunGone, Store, sqlite_uri
 from raysched.tracking.rows import Scalar
 from raysched.tracking.uploader import Uploader
 
@@ -27,12 +26,6 @@ def shared(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> St
     path = tmp_path_factory.mktemp("store") / "mlflow.db"
     shutil.copy(empty_database, path)
     return Store(sqlite_uri(path), "shared")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.mark.parametrize(
@@ -140,36 +133,6 @@ def test_a_deleted_experiment_is_restored(shared: Store) -> None:
 
 def test_the_database_belongs_to_its_owner_alone(tmp_path: Path, empty_database: Path) -> None:
     assert stat.S_IMODE(empty_database.stat().st_mode) == 0o600
-
-
-@pytest.fixture
-def server(tmp_path: Path, empty_database: Path) -> Iterator[str]:
-    shutil.copy(empty_database, tmp_path / "server.db")
-    port = free_port()
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    command += ["--backend-store-uri", sqlite_uri(tmp_path / "server.db")]
-    command += ["--artifacts-destination", str(tmp_path / "served")]
-    with (tmp_path / "server.log").open("wb") as log:
-        environment = {**os.environ, **SERVER_ENVIRONMENT}
-        process = subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True)
-    try:
-        deadline = time.monotonic() + 60
-        while True:
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=1).close()
-                break
-            except OSError:
-                if process.poll() is not None or time.monotonic() > deadline:
-                    pytest.skip(f"mlflow server did not start: {(tmp_path / 'server.log').read_text()[-300:]}")
-                time.sleep(0.2)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        os.killpg(process.pid, 15)
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, 9)
-            process.wait()
 
 
 @pytest.mark.timeout(180)
