@@ -82,9 +82,9 @@ def _tracking(uri: str | None, storage: str) -> str:
 def _cluster(address: str | None) -> str:
     if address is None:
         return f"none given; a sweep starts its own on {os.cpu_count()} CPUs"
-    from raysched.runners import ray_tune
+    from raysched.runners import ray_cluster
 
-    return ray_tune.describe(address)
+    return ray_cluster.describe(address)
 
 
 def pretrain_mini(to: Path) -> None:

@@ -6,11 +6,9 @@ on disk before it has an effect, so the same command continues after any kill.
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from raysched.errors import DamageError, StoppedError
@@ -27,6 +25,7 @@ from raysched.records.ledger import (
 )
 from raysched.records.record import AttemptResult, Record, read_record, read_result, write_record
 from raysched.records.state import SweepState
+from raysched.runners.assignment import Assignment, Progress
 from raysched.search.cells import CellBook, SourceDevScore, Verdict
 from raysched.study.identity import Resolved, RunSpec
 from raysched.study.model import Study
@@ -39,56 +38,6 @@ logger = logging.getLogger(__name__)
 
 RETRIED = frozenset({"oom", "cuda_oom", "worker_lost", "node_lost", "hang", "checkpoint", "storage"})
 """Causes that another attempt with the same seed can overcome; data, code and divergence would only repeat."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Assignment:
-    """One attempt to be executed: a run, its folder, and the folders of earlier attempts to continue from."""
-
-    spec: RunSpec
-    epoch: int
-    number: int
-    sweep: str
-    storage: str
-
-    @property
-    def key(self) -> str:
-        return f"{self.spec.run_id}-{self.epoch}-{self.number}"
-
-    @property
-    def layout(self) -> AttemptLayout:
-        return SweepLayout(self.storage, self.sweep).run(self.spec.run_id).attempt(self.epoch, self.number)
-
-    def earlier(self) -> list[AttemptLayout]:
-        """Folders of this run's other attempts."""
-        run = SweepLayout(self.storage, self.sweep).run(self.spec.run_id)
-        return [layout for epoch, number, layout in run.attempts() if (epoch, number) != (self.epoch, self.number)]
-
-    def to_json(self) -> str:
-        return json.dumps(
-            {
-                "spec": self.spec.to_json(),
-                "epoch": self.epoch,
-                "number": self.number,
-                "sweep": self.sweep,
-                "storage": self.storage,
-            }
-        )
-
-    @classmethod
-    def from_json(cls, text: str) -> Assignment:
-        value = json.loads(text)
-        return cls(**{**value, "spec": RunSpec.from_json(value["spec"])})
-
-
-@dataclass(slots=True)
-class Progress:
-    """Where a running attempt is; `clock` is when it was last heard of."""
-
-    assignment: Assignment
-    step: int = 0
-    total: int = 0
-    clock: float = 0.0
 
 
 class Driver:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from raysched.errors import RunError
 from raysched.records.record import AttemptResult, read_result
-from raysched.runners.driver import Assignment
+from raysched.runners.assignment import Assignment
 from raysched.runners.worker import Report, Worker
 from raysched.study.identity import RunSpec
 

@@ -1,4 +1,4 @@
-"""Ray: the only file of the package that knows it. Ray Tune places and runs attempts; it remembers nothing.
+"""Ray Tune places and runs attempts; it remembers nothing.
 
 Each call of `execute` is a fresh Tune run over whatever the driver still has to do. Tune's own state goes to a
 private temporary folder; nothing of it is ever restored (decision 1).
@@ -6,47 +6,24 @@ private temporary folder; nothing of it is ever restored (decision 1).
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
-import secrets
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from raysched.errors import MissingError, RayschedError, StoppedError
+from raysched.errors import RayschedError, StoppedError
 from raysched.records import files
 from raysched.runners.driver import Driver
-from raysched.runners.worker import Worker, limit_threads, stop_file
-from raysched.study.model import Resources, Study
+from raysched.runners.ray_cluster import Cluster  # before ray itself: it sets what ray reads at import
+from raysched.runners.worker import Worker, stop_file
 
-for _name, _value in {
-    "RAY_AUTH_MODE": "token",  # an unprotected head runs anybody's code
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # the signals are ours
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    "TUNE_DISABLE_AUTO_INIT": "1",
-    "TUNE_MAX_PENDING_TRIALS_PG": "1024",  # `Hand` decides how many are out
-    "RAY_AIR_NEW_OUTPUT": "0",
-    "TUNE_GLOBAL_CHECKPOINT_S": "86400",
-    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
-}.items():
-    os.environ.setdefault(_name, _value)
-
-import ray  # noqa: E402  (the environment above is read at import)
-from ray import tune  # noqa: E402
-from ray.exceptions import (  # noqa: E402
-    NodeDiedError,
-    OutOfMemoryError,
-    RayError,
-)
-from ray.tune.search import Searcher  # noqa: E402
+from ray import cloudpickle, tune  # isort: skip
+from ray.exceptions import NodeDiedError, OutOfMemoryError  # isort: skip
+from ray.tune.search import Searcher  # isort: skip
 
 logger = logging.getLogger(__name__)
 
@@ -56,104 +33,11 @@ RESTARTS = 3
 """So many times an executor that broke is started again from the ledger."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cluster:
-    """What a sweep runs on: the slots for its runs, and the device they get."""
-
-    slots: int
-    cpu: float
-    gpu: float
-    memory_bytes: int | None
-    device: str
-
-
-@contextlib.contextmanager
-def cluster(address: str | None, study: Study, max_concurrent: int | None) -> Iterator[Cluster]:
-    """Connect to the Ray cluster at `address`, or start one of our own for as long as the block lasts.
-
-    Never joins a cluster by accident: without an address it always starts its own, on a private folder.
-
-    Raises:
-        MissingError: no cluster answers, or it can never give what a run asks for.
-    """
-    limit_threads(study.training.threads)
-    with _connected(address):
-        yield _fit(study.resources, max_concurrent)
-
-
-@contextlib.contextmanager
-def _connected(address: str | None) -> Iterator[None]:
-    private: Path | None = None
-    options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False, "configure_logging": True}
-    if address:
-        options["address"] = address
-    else:
-        private = Path(tempfile.mkdtemp(prefix="rs-", dir="/tmp"))  # sockets below it must have short names
-        if not {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys():
-            os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)  # for this cluster alone, and in no file
-        options |= {"address": "local", "include_dashboard": False, "_temp_dir": str(private)}
-    try:
-        try:
-            ray.init(**options)
-            # The driver says how each attempt ended; Tune would add a traceback to it.
-            logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
-        except (RayError, ConnectionError, RuntimeError, ValueError, OSError) as error:
-            where = f"the Ray cluster at {address}" if address else "a Ray cluster on this machine"
-            raise MissingError(
-                f"cannot reach {where}: {str(error).splitlines()[0] if str(error) else type(error).__name__}",
-                key="--address",
-                hint="check the address and RAY_AUTH_TOKEN, or leave --address out to run on this machine",
-            ) from error
-        yield
-    finally:
-        ray.shutdown()
-        if private is not None:
-            shutil.rmtree(private, ignore_errors=True)
-
-
-def _fit(resources: Resources, max_concurrent: int | None) -> Cluster:
-    """How many runs fit on the nodes that are alive now."""
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    gpus = max((node.get("GPU", 0) for node in nodes), default=0)
-    gpu = (1.0 if gpus >= 1 else 0.0) if resources.gpu == "auto" else float(resources.gpu)
-    memory = int(resources.memory_gb * 1e9) if resources.memory_gb else None
-    wanted = {"CPU": resources.cpu, "GPU": gpu, "memory": float(memory or 0)}
-    slots = 0
-    for node in nodes:
-        slots += int(min((node.get(name, 0) / amount + 1e-9 for name, amount in wanted.items() if amount), default=0))
-    if slots == 0:
-        largest = {name: max((node.get(name, 0) for node in nodes), default=0) for name in wanted}
-        short = [name for name, amount in wanted.items() if amount > largest[name]]
-        key = {"CPU": "resources.cpu", "GPU": "resources.gpu", "memory": "resources.memory_gb"}[
-            short[0] if short else "CPU"
-        ]
-        raise MissingError(
-            f"a run asks for {resources.cpu:g} CPU, {gpu:g} GPU, {resources.memory_gb or 0:g} GB, "
-            f"but the largest node has {largest['CPU']:g} CPU, {largest['GPU']:g} GPU, "
-            f"{largest['memory'] / 1e9:.1f} GB",
-            key=key,
-            hint=f"ask for less, for example --set {key}={'auto' if key == 'resources.gpu' else 1}, or add a node",
-        )
-    device = "cpu"
-    if gpu:
-        probe = ray.remote(num_cpus=0, num_gpus=gpu, max_retries=0)(_has_cuda)
-        device = "cuda" if ray.get(probe.remote(), timeout=120) else "cpu"
-    return Cluster(
-        slots=min(slots, max_concurrent or slots), cpu=resources.cpu, gpu=gpu, memory_bytes=memory, device=device
-    )
-
-
-def _has_cuda() -> bool:
-    import torch
-
-    return torch.cuda.is_available()
-
-
 class AdapterRun(tune.Trainable):
     """One adapter run on its share of a GPU. The actor is reused: its bench stays warm from run to run."""
 
     def setup(self, config: dict[str, Any]) -> None:
-        from raysched.runners.driver import Assignment
+        from raysched.runners.assignment import Assignment
 
         if not hasattr(self, "_worker"):
             os.environ["HF_HUB_OFFLINE"] = "1"  # preflight has fetched what is needed
@@ -263,7 +147,7 @@ def _why(trial: Any) -> BaseException | None:
     if path is None or not Path(path).is_file():
         return None
     with Path(path).open("rb") as file:
-        return ray.cloudpickle.load(file)  # type: ignore[no-any-return]
+        return cloudpickle.load(file)  # type: ignore[no-any-return]
 
 
 def classify(error: BaseException | None) -> str:
@@ -367,11 +251,3 @@ def _fit_once(driver: Driver, on: Cluster, stop: Callable[[], bool], late: Calla
             driver.ended(key, "stopped")
     finally:
         shutil.rmtree(private, ignore_errors=True)
-
-
-def describe(address: str) -> str:
-    """The resources of the cluster at `address`, in words. Raises MissingError where none answers."""
-    with _connected(address):
-        total = ray.cluster_resources()
-        nodes = sum(node["Alive"] for node in ray.nodes())
-        return f"{address}: {nodes} nodes, {total.get('CPU', 0):g} CPUs, {total.get('GPU', 0):g} GPUs"

@@ -38,6 +38,8 @@ MAY_CHANGE = frozenset({"description", "budget", "resources", "tracking"})
 """Parts of a study that change no result: a sweep continues with new ones."""
 DRAIN_S = 60.0
 """So long the end of a sweep waits for the tracking server; the rest is uploaded by the next start."""
+HURRIED_DRAIN_S = 2.0
+"""The same after Ctrl-C or SIGTERM, which are done within ten seconds."""
 
 
 class Watcher(Protocol):
@@ -192,11 +194,11 @@ def sweep(
         os.environ["HF_HUB_OFFLINE"] = "1"
 
         # Heavy, and of no use to a sweep that was refused above.
-        from raysched.runners import ray_tune
+        from raysched.runners import ray_cluster, ray_tune
         from raysched.search.optuna_study import OptunaStudy, study_name
 
         watcher.stage("connecting to Ray" if address else "starting Ray")
-        on = stack.enter_context(ray_tune.cluster(address, loaded.study, max_concurrent))
+        on = stack.enter_context(ray_cluster.cluster(address, loaded.study, max_concurrent))
         if known is not None and known.device != on.device:
             raise StudyError(
                 f"the sweep {loaded.name!r} was started on {known.device}, this cluster has {on.device}",
@@ -231,12 +233,14 @@ def sweep(
                 ray_tune.execute(driver, on, lambda: asked() != 0)
                 exit_code = asked()
         finally:
-            driver.close()
-            watcher.stage("uploading to MLflow")
-            uploaded = uploader.drain(DRAIN_S if not exit_code else 2.0)
-            uploader.stop()
-            if uploaded:
-                ledger.append(Note(text=_uploaded_to(uri)))
+            try:
+                driver.close()
+                watcher.stage("uploading to MLflow")
+                uploaded = uploader.drain(DRAIN_S if not exit_code else HURRIED_DRAIN_S)
+            finally:
+                uploader.stop(timeout_s=1.0 if exit_code else 5.0)
+        if uploaded:
+            ledger.append(Note(text=_uploaded_to(uri)))
         if exit_code:
             raise Interrupted(
                 f"stopped by {'Ctrl-C' if exit_code == CTRL_C else 'SIGTERM'}; everything done so far is saved",

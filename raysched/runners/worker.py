@@ -13,7 +13,7 @@ import torch
 from raysched.errors import DamageError, Diverged, MissingError, RunError, StudyError
 from raysched.records import files
 from raysched.records.layout import SweepLayout
-from raysched.runners.driver import Assignment
+from raysched.runners.assignment import Assignment
 from raysched.tracking.provenance import collect
 from raysched.training.attempt import Attempt
 from raysched.training.bench import Bench

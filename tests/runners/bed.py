@@ -14,7 +14,8 @@ from raysched.records import ledger as ledgers
 from raysched.records.layout import SweepLayout
 from raysched.records.ledger import AnyEntry, AttemptStarted, Ledger, PointTaken, Recorded, Told
 from raysched.records.record import AttemptResult, Record, read_record, write_result
-from raysched.runners.driver import Assignment, Driver
+from raysched.runners.assignment import Assignment
+from raysched.runners.driver import Driver
 from raysched.search.optuna_study import OptunaStudy
 from raysched.study.identity import Content, Resolved
 from raysched.study.load import load_study

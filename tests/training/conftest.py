@@ -14,11 +14,6 @@ from tests.training.tiny_training import Tiny
 
 
 @pytest.fixture(scope="session")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
-    return Tiny.make(tmp_path_factory.mktemp("tiny"))
-
-
-@pytest.fixture(scope="session")
 def bench(tiny: Tiny) -> Bench:
     """One warm bench for every test of the session: a run leaves nothing behind that another would notice."""
     return tiny.bench()

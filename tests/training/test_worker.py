@@ -13,7 +13,7 @@ from raysched.errors import DamageError, Diverged, MissingError, RunError, Study
 from raysched.records.layout import SweepLayout
 from raysched.records.record import read_result
 from raysched.runners import local
-from raysched.runners.driver import Assignment
+from raysched.runners.assignment import Assignment
 from raysched.runners.worker import Report, Worker, _classify, stop_file
 from raysched.study.identity import RunSpec
 from tests.training.tiny_training import STEPS, Tiny, history
