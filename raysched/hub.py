@@ -116,9 +116,10 @@ def parquet_files(names: Iterable[str]) -> dict[tuple[str, str], list[str]]:
 
 def parquet_rows(repo: str, config: str, split: str, revision: str) -> list[dict[str, Any]]:
     """Rows of one split of a data set at a 40-hex commit, in file order."""
-    from datasets import Dataset
+    import datasets
     from datasets.exceptions import DatasetGenerationError
 
+    datasets.disable_progress_bars()  # reading what is downloaded takes no time worth a bar
     found = parquet_files(files(repo, "dataset", revision))
     names = found.get((config, split), [])
     first = PARQUET[0].fullmatch(names[0]) if names else None
@@ -134,7 +135,7 @@ def parquet_rows(repo: str, config: str, split: str, revision: str) -> list[dict
         path = str(folder / name)
         try:
             with tempfile.TemporaryDirectory() as scratch:  # a second copy of what the hub's cache holds already
-                found_rows = Dataset.from_parquet(path, cache_dir=scratch, keep_in_memory=True)
+                found_rows = datasets.Dataset.from_parquet(path, cache_dir=scratch, keep_in_memory=True)
                 rows += found_rows.to_list()
         except (DatasetGenerationError, OSError, ValueError) as error:
             raise StudyError(f"not a whole Parquet file: {error}", key=path, hint="delete it") from error
