@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import json
 import random
 import socket
@@ -18,6 +19,8 @@ from transformers import AutoConfig, AutoTokenizer, XLMRobertaForMaskedLM, XLMRo
 
 from raysched import mini
 from raysched.mini import world
+from raysched.mini.facts import VERSION
+from raysched.mini.text import MASK, mlm_text
 from raysched.mini.tokenizer import build_tokenizer
 from raysched.training import mlm, pretrain_mini
 
@@ -74,7 +77,7 @@ def test_the_first_steps_reproduce() -> None:
 
 def test_the_recipe_is_of_these_weights_and_of_this_world() -> None:
     assert mini.content_hash() == RECIPE["content_hash"]
-    assert RECIPE["world_version"] == world.VERSION
+    assert RECIPE["world_version"] == VERSION
     assert RECIPE["seed"] == pretrain_mini.SEED
     stages = [stage.name for stage in pretrain_mini.stages(pretrain_mini.Steps())]
     assert [part["name"] for part in RECIPE["parts"]] == [*stages, *world.LANGUAGES]
@@ -103,7 +106,7 @@ def test_the_shipped_model_fills_in_answers() -> None:
         rows = world.qa_rows(code, "test", 100)
         for row in rows:
             answer = row["answers"]["text"][0].split()
-            question = f"{row['question']} {' '.join([world.MASK] * len(answer))}"
+            question = f"{row['question']} {' '.join([MASK] * len(answer))}"
             batch = tokenizer(question, row["context"], return_tensors="pt")
             logits = model(**batch).logits[0]
             hidden = batch["input_ids"][0] == tokenizer.mask_token_id
@@ -118,7 +121,7 @@ def _tiny() -> XLMRobertaForMaskedLM:
 
 
 def _rows() -> list[mlm.MaskedRow]:
-    return list(pretrain_mini.tokenised(iter(world.mlm_rows(world.SOURCE, 16, seed=0)), build_tokenizer()))
+    return list(pretrain_mini.tokenised(itertools.islice(mlm_text(world.SOURCE, seed=0), 16), build_tokenizer()))
 
 
 def test_training_leaves_the_global_generator_alone_and_depends_on_the_seed_only() -> None:
@@ -184,8 +187,9 @@ def test_settings_are_checked() -> None:
         mlm.MlmSettings(steps=1, batch_size=1, lr=1e-3, dropout=1.0)
 
 
-def test_the_world_needs_no_torch() -> None:
-    spec = importlib.util.find_spec("raysched.mini.world")
+@pytest.mark.parametrize("name", ["facts", "languages", "sentences", "text", "world"])
+def test_the_world_needs_no_torch(name: str) -> None:
+    spec = importlib.util.find_spec(f"raysched.mini.{name}")
     assert spec is not None
     assert spec.origin is not None
     assert "torch" not in Path(spec.origin).read_text(encoding="utf-8")

@@ -11,10 +11,23 @@ from itertools import islice
 
 import pytest
 
-from raysched.mini import adapter_path, world
+from raysched.mini import adapter_path, languages, world
+from raysched.mini.facts import ADJECTIVE_SHARE, HARD_SHARE, SPLITS, Split, facts_in, facts_of, seeded
+from raysched.mini.text import OPENING, MlmRow, mlm_text
 from raysched.mini.tokenizer import build_tokenizer
 
 ROWS = {"qa": world.qa_rows, "choice": world.choice_rows, "nli": world.nli_rows}
+
+
+def mlm_rows(language: str, n: int, seed: int) -> list[MlmRow]:
+    return list(islice(mlm_text(language, seed), n))
+
+
+def cognate_share(code: str) -> float:
+    """Measured share of a language's words that are words of the source language."""
+    ours, source = languages.lexicon(code), languages.lexicon(world.SOURCE)
+    same = [word == twin for class_ in ours for word, twin in zip(ours[class_], source[class_], strict=True)]
+    return sum(same) / len(same)
 
 
 @pytest.fixture(scope="module")
@@ -23,8 +36,8 @@ def tokenizer():
 
 
 @pytest.mark.parametrize("language", world.LANGUAGES)
-@pytest.mark.parametrize("split", world.SPLITS)
-def test_answers_stand_where_their_offsets_say(language: str, split: world.Split) -> None:
+@pytest.mark.parametrize("split", SPLITS)
+def test_answers_stand_where_their_offsets_say(language: str, split: Split) -> None:
     for row in world.qa_rows(language, split, 300):
         (text,), (start,) = row["answers"]["text"], row["answers"]["answer_start"]
         assert row["context"][start : start + len(text)] == text
@@ -33,7 +46,7 @@ def test_answers_stand_where_their_offsets_say(language: str, split: world.Split
 
 @pytest.mark.parametrize("task", ROWS)
 def test_splits_share_no_row(task: str) -> None:
-    def facts(split: world.Split, n: int) -> list[str]:
+    def facts(split: Split, n: int) -> list[str]:
         rows = ROWS[task](world.SOURCE, split, n)
         return [json.dumps({key: row[key] for key in row if key not in ("id", "idx")}, sort_keys=True) for row in rows]
 
@@ -44,12 +57,12 @@ def test_splits_share_no_row(task: str) -> None:
 
 
 def test_question_splits_share_no_context_and_neither_does_the_pretraining_text() -> None:
-    contexts = {s: {row["context"] for row in world.qa_rows(world.SOURCE, s, 2000)} for s in world.SPLITS}
+    contexts = {s: {row["context"] for row in world.qa_rows(world.SOURCE, s, 2000)} for s in SPLITS}
     assert not contexts["train"] & contexts["dev"]
     assert not contexts["train"] & contexts["test"]
     assert not contexts["dev"] & contexts["test"]
-    told = {fact.events for fact in islice(world._facts_of("qa", world._rng("any"), "text"), 500)}
-    tested = {fact.events for fact in world._facts("qa", "test", 400)}
+    told = {fact.events for fact in islice(facts_of("qa", seeded("any"), "text"), 500)}
+    tested = {fact.events for fact in facts_in("qa", "test", 400)}
     assert not told & tested
 
 
@@ -63,7 +76,7 @@ def test_languages_are_parallel(language: str) -> None:
     """Word for word, once the order of words is set aside."""
     meaning = {}
     for code in (world.SOURCE, language):
-        words = world.lexicon(code)
+        words = languages.lexicon(code)
         meaning[code] = {word: (class_, index) for class_ in words for index, word in enumerate(words[class_])}
     for key in ("context", "question"):
         for ours, theirs in zip(
@@ -83,14 +96,14 @@ def test_languages_are_parallel(language: str) -> None:
 
 @pytest.mark.parametrize("code", world.LANGUAGES)
 def test_cognates_are_as_stated(code: str) -> None:
-    assert world.cognate_share(code) == pytest.approx(world.language(code).cognates, abs=0.02)
-    words = [word for class_ in world.lexicon(code).values() for word in class_]
+    assert cognate_share(code) == pytest.approx(languages.language(code).cognates, abs=0.02)
+    words = [word for class_ in languages.lexicon(code).values() for word in class_]
     assert len(set(words)) == len(words)
     assert not {"a", "an", "the"} & set(words)  # scorers drop them
 
 
 def test_languages_share_no_other_word() -> None:
-    shared = {code: {w for class_ in world.lexicon(code).values() for w in class_} for code in world.LANGUAGES}
+    shared = {code: {w for class_ in languages.lexicon(code).values() for w in class_} for code in world.LANGUAGES}
     for one in world.TARGETS:
         for other in world.TARGETS:
             if one != other:
@@ -98,7 +111,7 @@ def test_languages_share_no_other_word() -> None:
 
 
 def test_targets_go_from_near_to_far() -> None:
-    shares = [world.cognate_share(code) for code in world.LANGUAGES]
+    shares = [cognate_share(code) for code in world.LANGUAGES]
     assert shares == sorted(shares, reverse=True)
     assert world.SOURCE != "en"
 
@@ -113,7 +126,7 @@ def test_rows_are_short_and_known_to_the_tokenizer(tokenizer) -> None:
         assert sum(lengths) / len(lengths) < 24
         assert max(lengths) <= 27
         for row in world.choice_rows(language, "train", 100):
-            prompt = world.PROMPT.format(relation=row["question"])
+            prompt = languages.PROMPT.format(relation=row["question"])
             pair = tokenizer(f"{row['premise']} {prompt}", row["choice1"])["input_ids"]
             assert tokenizer.unk_token_id not in pair
             assert len(pair) <= 24
@@ -138,12 +151,12 @@ def test_pairs_and_offsets_are_encoded_as_xlmr_does(tokenizer) -> None:
 
 
 def test_hard_rows_and_two_word_answers_are_there_in_their_shares() -> None:
-    facts = world._facts("qa", "train", 3000)
+    facts = facts_in("qa", "train", 3000)
     hard = sum(all(event.phrase(fact.type) for event in fact.events) for fact in facts) / len(facts)
-    assert hard == pytest.approx(world.HARD_SHARE, abs=0.03)
+    assert hard == pytest.approx(HARD_SHARE, abs=0.03)
     rows = world.qa_rows(world.SOURCE, "train", 3000)
     two = sum(" " in row["answers"]["text"][0] for row in rows) / len(rows)
-    assert two == pytest.approx(world.ADJECTIVE_SHARE, abs=0.03)
+    assert two == pytest.approx(ADJECTIVE_SHARE, abs=0.03)
 
 
 @pytest.mark.parametrize("language", world.LANGUAGES)
@@ -164,22 +177,23 @@ def test_labels_are_balanced(task: str) -> None:
 
 def test_pretraining_text_has_all_shapes_and_targets_in_range() -> None:
     for language in world.LANGUAGES:
-        rows = world.mlm_rows(language, 200, seed=1)
+        rows = mlm_rows(language, 200, seed=1)
         assert {row.second is None for row in rows} == {True, False}
-        assert any(index == world.OPENING for row in rows for index, _ in row.targets)
+        assert any(index == OPENING for row in rows for index, _ in row.targets)
         for row in rows:
             words = [*row.first, *(row.second or ())]
             assert row.targets
-            assert all(index == world.OPENING or 0 <= index < len(words) for index, _ in row.targets)
-        assert rows[:50] == world.mlm_rows(language, 50, seed=1)
-        assert rows != world.mlm_rows(language, 200, seed=2)
+            assert all(index == OPENING or 0 <= index < len(words) for index, _ in row.targets)
+        assert rows[:50] == mlm_rows(language, 50, seed=1)
+        assert rows != mlm_rows(language, 200, seed=2)
 
 
 def test_nothing_depends_on_the_process() -> None:
     code = (
-        "import hashlib, json; from raysched.mini import world as w;"
+        "import hashlib, json; from itertools import islice;"
+        "from raysched.mini import text, world as w;"
         "t = [w.qa_rows('xim', 'test', 20), w.choice_rows('kes', 'dev', 20), w.nli_rows('orl', 'train', 20)];"
-        "t.append([repr(r) for r in w.mlm_rows('ubb', 50, 3)]);"
+        "t.append([repr(r) for r in islice(text.mlm_text('ubb', 3), 50)]);"
         "print(hashlib.sha256(json.dumps(t).encode()).hexdigest())"
     )
     told = {
@@ -193,7 +207,7 @@ def test_nothing_depends_on_the_process() -> None:
         for seed in ("1", "2")
     }
     here = [world.qa_rows("xim", "test", 20), world.choice_rows("kes", "dev", 20), world.nli_rows("orl", "train", 20)]
-    text = json.dumps([*here, [repr(row) for row in world.mlm_rows("ubb", 50, 3)]])
+    text = json.dumps([*here, [repr(row) for row in mlm_rows("ubb", 50, 3)]])
     assert told == {hashlib.sha256(text.encode()).hexdigest()}
 
 

@@ -89,6 +89,8 @@ def _cluster(address: str | None) -> str:
 
 def pretrain_mini(to: Path) -> None:
     """Make the shipped assets of the mini world again below `to`."""
+    import torch
+
     from raysched.training import pretrain_mini as recipe
     from raysched.training.mlm import MlmStep
 
@@ -98,6 +100,7 @@ def pretrain_mini(to: Path) -> None:
         if step.step % 100 == 0:
             console.print(f"{part}: step {step.step}, loss {step.loss:.3f}", highlight=False)
 
+    torch.set_num_threads(1)  # as the shipped weights were made; more threads add up in another order
     recipe.pretrain_mini(to, progress=show)
     console.print(f"written: {to}", highlight=False)
 

@@ -9,7 +9,7 @@ import functools
 import hashlib
 from pathlib import Path
 
-from raysched.mini import world
+from raysched.mini import languages
 
 ASSETS = Path(__file__).parent / "assets"
 
@@ -24,7 +24,7 @@ def adapter_path(language: str) -> Path:
 
     Raises `ValueError` for an unknown language.
     """
-    return ASSETS / "adapters" / world.language(language).code
+    return ASSETS / "adapters" / languages.language(language).code
 
 
 @functools.cache

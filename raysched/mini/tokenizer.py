@@ -8,7 +8,8 @@ from tokenizers.pre_tokenizers import Whitespace
 from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
-from raysched.mini import world
+from raysched.mini.languages import vocabulary
+from raysched.mini.text import MASK
 
 BOS, PAD, EOS, UNK = "<s>", "<pad>", "</s>", "<unk>"  # ids 0, 1, 2, 3 as in XLM-R; the mask token is the last id
 MAX_LENGTH = 64
@@ -16,7 +17,7 @@ MAX_LENGTH = 64
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
     """A fast tokenizer over all languages' words: `<s> a </s>`, and pairs as `<s> a </s></s> b </s>`."""
-    words = [BOS, PAD, EOS, UNK, *world.vocabulary(), world.MASK]
+    words = [BOS, PAD, EOS, UNK, *vocabulary(), MASK]
     core = Tokenizer(WordLevel({word: index for index, word in enumerate(words)}, unk_token=UNK))
     core.pre_tokenizer = Whitespace()  # pyright: ignore[reportAttributeAccessIssue]
     core.post_processor = TemplateProcessing(  # pyright: ignore[reportAttributeAccessIssue]
@@ -32,7 +33,7 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
         sep_token=EOS,
         pad_token=PAD,
         unk_token=UNK,
-        mask_token=world.MASK,
+        mask_token=MASK,
         model_max_length=MAX_LENGTH,
         model_input_names=["input_ids", "attention_mask"],
         clean_up_tokenization_spaces=False,

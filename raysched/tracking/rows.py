@@ -88,9 +88,10 @@ def final_scores(record: Record, evaluation_id: str, source_language: str) -> di
 
 
 def final_scalars(record: Record, evaluation_id: str, source_language: str) -> list[Scalar]:
-    """Test scores at the selected step."""
+    """Test scores, and those on source dev, of the selected checkpoint, at its step."""
     step = record.selected_step if record.selected_step is not None else record.steps
-    scores = final_scores(record, evaluation_id, source_language)
+    scores = {f"val/selected/{metric}": score for metric, score in record.source_dev.items()}
+    scores |= final_scores(record, evaluation_id, source_language)
     return [Scalar(key=key, value=value, step=step, time_ms=record.ended_ms) for key, value in scores.items()]
 
 

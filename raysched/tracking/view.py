@@ -11,12 +11,12 @@ VIEW = "raysched"
 
 COLUMNS = (
     *(f"params.`{name}`" for name in ("schedule", "lr", "k", "seed")),
-    *(f"metrics.`{name}`" for name in ("val/f1", "test/average/f1", "mean/val/f1", "mean/test/average/f1")),
+    *(f"metrics.`{name}`" for name in ("val/selected/f1", "test/average/f1", "mean/val/f1", "mean/test/average/f1")),
 )
 
 NOTE = """A raysched sweep: sweep > cell (one point) > run (one seed), nested.
 
-- `val/*`: source-language dev, by step; the only scores that steer. `test/<language>/*`: the selected checkpoint,
+- `val/*`: source-language dev, by step; the only scores that steer. `val/selected/*`: those of the selected checkpoint. `test/<language>/*`: the selected checkpoint,
   zero-shot. `test/average/*`: mean over the target languages, the source left out.
 - `fisher/layer_NN`, `fisher/mean`: logged tr(F). `fisher_select/*`: the measurement that steers FUN.
 - `unfrozen_layers`: layers awake, by step; the order is in the tag and the artifact `unfreeze_order`.

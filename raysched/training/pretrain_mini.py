@@ -1,13 +1,13 @@
-"""Everything under `raysched/mini/assets`, made from nothing: `python -m raysched.training.pretrain_mini FOLDER`.
+"""Everything under `raysched/mini/assets`, made from nothing: `raysched pretrain mini --to DIR`.
 
 1. The tokenizer: one token per word of the six languages.
-2. The backbone: XLM-R's architecture at toy size, trained to fill in the masks that `world` chose. First on easy text
-   of the source language, from which it learns to look words up; then on all text of that language; then on all
+2. The backbone: XLM-R's architecture at toy size, trained to fill in the masks that `mini.text` chose. First on easy
+   text of the source language, from which it learns to look words up; then on all text of that language; then on all
    languages; last, with dropout.
 3. One language adapter per language, the source's included, on the frozen backbone.
 
-A quarter of an hour on one CPU core. The result depends on the recipe, on the library versions and, in its last
-digits, on the CPU; the losses of the first steps are kept in `recipe.json` and tested.
+Ten minutes on one CPU core. The result depends on the recipe, on the library versions and, in its last digits, on the
+CPU; the losses of the first steps are kept in `recipe.json` and tested.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import dataclasses
 import itertools
 import json
 import platform
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -27,7 +26,10 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast, XLMRobertaConfig
 
-from raysched.mini import hash_folder, world
+from raysched.mini import hash_folder
+from raysched.mini.facts import VERSION
+from raysched.mini.languages import LANGUAGES, SOURCE
+from raysched.mini.text import OPENING, TEXT_SHARES, MlmRow, mixed_mlm_text, mlm_text, primer_text
 from raysched.mini.tokenizer import MAX_LENGTH, build_tokenizer
 from raysched.training.mlm import (
     MaskedRow,
@@ -68,11 +70,11 @@ class Stage:
     name: Literal["primer", "source", "all", "dropout"]
     settings: MlmSettings
 
-    def text(self) -> Iterator[world.MlmRow]:
+    def text(self) -> Iterator[MlmRow]:
         seed = self.settings.seed
         if self.name == "primer":
-            return world.primer_text(world.SOURCE, seed)
-        return world.mlm_text(world.SOURCE, seed) if self.name == "source" else world.mixed_mlm_text(seed)
+            return primer_text(SOURCE, seed)
+        return mlm_text(SOURCE, seed) if self.name == "source" else mixed_mlm_text(seed)
 
 
 def stages(steps: Steps) -> tuple[Stage, ...]:
@@ -120,7 +122,7 @@ def pooler(width: int) -> dict[str, Tensor]:
     return {"roberta.pooler.dense.weight": torch.eye(width), "roberta.pooler.dense.bias": torch.zeros(width)}
 
 
-def tokenised(text: Iterator[world.MlmRow], tokenizer: PreTrainedTokenizerFast) -> Iterator[MaskedRow]:
+def tokenised(text: Iterator[MlmRow], tokenizer: PreTrainedTokenizerFast) -> Iterator[MaskedRow]:
     """Rows of the world's text as token ids. A word is a token, so word indices shift by the special tokens only."""
     ids = tokenizer.get_vocab()
     bos, eos = ids[str(tokenizer.bos_token)], ids[str(tokenizer.eos_token)]
@@ -129,7 +131,7 @@ def tokenised(text: Iterator[world.MlmRow], tokenizer: PreTrainedTokenizerFast) 
         if row.second is not None:
             input_ids += [eos, *(ids[word] for word in row.second), eos]
         shift = {index: 1 if index < len(row.first) else 3 for index, _ in row.targets}  # `<s>`, or also `</s></s>`
-        shift[world.OPENING] = -world.OPENING
+        shift[OPENING] = -OPENING
         positions = [index + shift[index] for index, _ in row.targets]
         yield MaskedRow(input_ids, positions, [ids[word] for _, word in row.targets])
 
@@ -167,19 +169,19 @@ def pretrain_mini(
     save_backbone(model, backbone, extra=pooler(model.config.hidden_size))
     tokenizer.save_pretrained(backbone)
     settings = adapter_settings(steps)
-    for code in world.LANGUAGES:
-        rows = tokenised(world.mlm_text(code, settings.seed), tokenizer)
+    for code in LANGUAGES:
+        rows = tokenised(mlm_text(code, settings.seed), tokenizer)
         told = _told(code, train_language_adapter(model, code, rows, settings), progress)
         save_language_adapter(model, code, to / "adapters" / code)
         model.delete_adapter(code)
         parts.append({"name": code, "settings": dataclasses.asdict(settings), "final_loss": _tail(told)})
     recipe = {
         "made_by": "raysched.training.pretrain_mini",
-        "world_version": world.VERSION,
+        "world_version": VERSION,
         "seed": SEED,
         "parts": parts,
         "language_adapter": {"config": "SeqBnInvConfig", "reduction_factor": 2},
-        "text_shares": world.TEXT_SHARES,
+        "text_shares": TEXT_SHARES,
         "first_losses": losses[:FIRST_STEPS],
         "threads": torch.get_num_threads(),
         "versions": {
@@ -203,19 +205,3 @@ def _tail(losses: list[float]) -> float:
     """Mean of the last fifty losses."""
     last = losses[-50:]
     return sum(last) / len(last)
-
-
-def main() -> None:
-    if len(sys.argv) != 2:
-        sys.exit("usage: python -m raysched.training.pretrain_mini FOLDER")
-    torch.set_num_threads(1)
-
-    def progress(part: str, step: MlmStep) -> None:
-        if step.step % 100 == 0 or step.step == step.total:
-            sys.stderr.write(f"{part} {step.step}/{step.total}  loss {step.loss:.3f}\n")
-
-    pretrain_mini(Path(sys.argv[1]), progress=progress)
-
-
-if __name__ == "__main__":
-    main()

@@ -35,6 +35,6 @@ def test_the_page_shows_the_tree_with_its_columns(server: str, disk: Any, tmp_pa
         text = page.text()
     for name in ("gu lr=0.001 k=2", "gu lr=0.001 k=2 seed=0", "gu lr=0.001 k=2 seed=1"):
         assert name in text
-    for column in ("schedule", "lr", "k", "seed", "val/f1", "test/average/f1"):
+    for column in ("schedule", "lr", "k", "seed", "val/selected/f1", "test/average/f1"):
         assert column in text.split()
     assert "40.5" in text  # (60 + 20) / 2 of seed 0, and 1 more of seed 1: the source is no target
