@@ -157,13 +157,15 @@ def check_logged(run: Logged, found: dict[str, Logged], whole: Whole) -> None:
 def test_three_kills_of_the_driver(whole: Whole, tiny: Tiny, tmp_path: Path) -> None:
     seed = secrets.randbits(32)
     chance = random.Random(seed)
-    moments = [(chance.randint(0, 12), chance.uniform(0, 1)) for _ in range(3)]
-    print(f"kill seed {seed}: (segments sealed, seconds after) {moments}")
+    # The last kill falls between records: two runs are done, two are not.
+    moments = [(n_records, chance.randint(0, 12), chance.uniform(0, 1)) for n_records in (0, 0, 2)]
+    print(f"kill seed {seed}: (records, segments sealed since, seconds after) {moments}")
     layout = SweepLayout(tmp_path / "storage", NAME)
     with shell(tmp_path) as one:
-        for epoch, (more, seconds) in enumerate(moments, start=1):
-            goal = segments(layout) + more
+        for epoch, (n_records, more, seconds) in enumerate(moments, start=1):
             command = one.raysched(*arguments(tiny, layout.storage))
+            until(command, lambda least=n_records: len(records(layout)) >= least)
+            goal = segments(layout) + more
             until(command, lambda epoch=epoch, goal=goal: attempts(layout, epoch) and segments(layout) >= goal)
             one.alive()
             time.sleep(seconds)
