@@ -68,8 +68,8 @@ unit: install  ## the quick tests: no Ray, no browser, no database server
 slow: install  ## the tests that take minutes, real data among them where there is some
 	$(TEST_ENV) $(BIN)/python -m pytest -m 'slow and not network' --timeout 3600 --durations 20 $(ARGS)
 
-bench: install  ## time one run of the mini world in this process, without Ray
-	time -p OMP_NUM_THREADS=1 $(BIN)/raysched run xquad-mini --point schedule=gu --seed 0 --storage "$$(mktemp -d)"
+bench: install  ## what unfreezing and measuring cost, as ratios to a standard step
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks.training_cost
 
 format: install  ## let ruff mend what it can
 	$(BIN)/ruff check --fix .

@@ -16,8 +16,8 @@ COLUMNS = (
 
 NOTE = """A raysched sweep: sweep > cell (one point) > run (one seed), nested.
 
-- `val/*`: source-language dev, by step; the only scores that steer. `val/selected/*`: those of the selected checkpoint. `test/<language>/*`: the selected checkpoint,
-  zero-shot. `test/average/*`: mean over the target languages, the source left out.
+- `val/*`: source-language dev, by step; the only scores that steer. `val/selected/*`: those of the selected checkpoint.
+- `test/<language>/*`: the selected checkpoint, zero-shot. `test/average/*`: mean over the targets, the source left out.
 - `fisher/layer_NN`, `fisher/mean`: logged tr(F). `fisher_select/*`: the measurement that steers FUN.
 - `unfrozen_layers`: layers awake, by step; the order is in the tag and the artifact `unfreeze_order`.
 - Cells hold mean, std (ddof 1) and n over their seeds once every seed has ended.
