@@ -12,7 +12,7 @@ def main() -> None:
     import typer
 
     from raysched.cli.app import app
-    from raysched.errors import CTRL_C, RayschedError
+    from raysched.errors import CTRL_C, OUTSIDE_MISSING, RayschedError
 
     try:
         code = app(standalone_mode=False, prog_name="raysched")
@@ -22,12 +22,16 @@ def main() -> None:
     except _usage_error() as error:
         error.show()
         code = error.exit_code
-    except (KeyboardInterrupt, typer.Abort):
-        print("raysched: stopped", file=sys.stderr)  # noqa: T201
-        code = CTRL_C
     except BrokenPipeError:  # the reader of a pipe has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
+    except OSError as error:  # a disk, a path, a permission: nobody's bug
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"raysched: {where}{error.strerror or error}", file=sys.stderr)  # noqa: T201
+        code = OUTSIDE_MISSING
+    except (KeyboardInterrupt, typer.Abort):
+        print("raysched: stopped", file=sys.stderr)  # noqa: T201
+        code = CTRL_C
     sys.stdout.flush()
     sys.exit(code or 0)
 

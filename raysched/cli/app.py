@@ -81,7 +81,10 @@ def plan(
     storage: Storage = STORAGE,
     overrides: Overrides = None,
     step_seconds: Annotated[
-        float | None, typer.Option("--step-seconds", help="Seconds per optimizer step, to estimate hours.")
+        float | None, typer.Option("--step-seconds", min=0, help="Seconds per optimizer step, to estimate hours.")
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option("--steps", min=1, help="Steps of a run, where the study counts epochs.")
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -89,7 +92,7 @@ def plan(
     from raysched.cli import planning
     from raysched.study.load import load_study
 
-    planning.show(load_study(study, overrides or (), name=name), storage, step_seconds, as_json)
+    planning.show(load_study(study, overrides or (), name=name), storage, step_seconds, steps, as_json)
 
 
 @app.command()

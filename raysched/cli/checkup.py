@@ -26,12 +26,12 @@ def doctor(storage: str, mlflow_uri: str | None, address: str | None) -> int:
     bad = False
     for name, check in checks:
         try:
-            console.print(f"[green]ok[/]    {name}: ", end="")
-            console.print(check(), highlight=False, markup=False)
+            found = check()
+            console.print(f"ok      {name}: {found}", highlight=False, markup=False)
         except RayschedError as error:
             optional = name == "hub"  # the mini world and local folders need none
             bad = bad or not optional
-            console.print(f"\r{'note ' if optional else 'MISSING'} {name}: {error}", highlight=False, markup=False)
+            console.print(f"{'note   ' if optional else 'MISSING'} {name}: {error}", highlight=False, markup=False)
     return OUTSIDE_MISSING if bad else DONE
 
 

@@ -36,7 +36,7 @@ class Plan:
     seconds_per_run: float | None
 
 
-def make(loaded: LoadedStudy, storage: str, step_seconds: float | None) -> Plan:
+def make(loaded: LoadedStudy, storage: str, step_seconds: float | None, steps: int | None = None) -> Plan:
     """Raises StudyError where the sweep of this name is of another study."""
     study = loaded.study
     space = points(study.search)
@@ -46,8 +46,9 @@ def make(loaded: LoadedStudy, storage: str, step_seconds: float | None) -> Plan:
     resolved = service.known_resolved(state)
     done = _records(layout, study, resolved, space) if resolved is not None else {}
     seconds = None
-    if step_seconds is not None and study.training.steps is not None:
-        seconds = step_seconds * study.training.steps
+    steps = study.training.steps or steps
+    if step_seconds is not None and steps is not None:
+        seconds = step_seconds * steps
     elif finished := [record.train_seconds for record in done.values() if record.status == "finished"]:
         seconds = statistics.mean(finished)
     return Plan(space=space, n_points=n_points(study.search), records=done, seconds_per_run=seconds)
@@ -66,9 +67,11 @@ def _records(
     return found
 
 
-def show(loaded: LoadedStudy, storage: str, step_seconds: float | None, as_json: bool) -> None:
+def show(
+    loaded: LoadedStudy, storage: str, step_seconds: float | None, steps: int | None = None, as_json: bool = False
+) -> None:
     """Print the plan as a table, or as JSON for scripts."""
-    plan = make(loaded, storage, step_seconds)
+    plan = make(loaded, storage, step_seconds, steps)
     seeds = loaded.study.seeds
     n_runs = plan.n_points * len(seeds)
     left = max(n_runs - len(plan.records), 0)
@@ -83,6 +86,9 @@ def show(loaded: LoadedStudy, storage: str, step_seconds: float | None, as_json:
         "sampler": loaded.study.search.sampler,
         "run_hours_left": None if plan.seconds_per_run is None else left * plan.seconds_per_run / 3600,
         "gpu_per_run": gpu,
+        "gpu_hours_left": left * plan.seconds_per_run / 3600 * gpu
+        if isinstance(gpu, float) and plan.seconds_per_run is not None
+        else None,
         "disk_mib": _disk(plan, n_runs, SweepLayout(storage, loaded.name)) / (1 << 20),
     }
     if as_json:
@@ -105,7 +111,8 @@ def show(loaded: LoadedStudy, storage: str, step_seconds: float | None, as_json:
         f"{len(plan.space)} points, {chosen}; {n_runs} runs with {len(seeds)} seeds each, {len(plan.records)} done."
     )
     if plan.seconds_per_run is None:
-        console.print("hours:  not known; give --step-seconds, or run one with `raysched run`", highlight=False)
+        missing = "--step-seconds" if loaded.study.training.steps else "--step-seconds and --steps (of one run)"
+        console.print(f"hours:  not known before a run is done; give {missing}", highlight=False)
     else:
         hours = left * plan.seconds_per_run / 3600
         unit = "run-hours" if gpu == "auto" else f"GPU-hours at {gpu:g} GPU a run" if gpu else "run-hours on CPU"

@@ -176,7 +176,8 @@ def run(loaded: LoadedStudy, values: Sequence[str], seed: int, storage: str) -> 
     from raysched.runners.worker import Report
     from raysched.study.identity import RunSpec
 
-    resolved = preflight.resolve(loaded.study, device="cuda" if torch.cuda.is_available() else "cpu")
+    gpu = loaded.study.resources.gpu != 0 and torch.cuda.is_available()
+    resolved = preflight.resolve(loaded.study, device="cuda" if gpu else "cpu")
     preflight.fetch(resolved, loaded.study)
     spec = RunSpec.make(loaded.study, resolved, point, seed)
 

@@ -30,7 +30,7 @@ class DriverLock:
         make_folder(self.path.parent)
         descriptor = create(self.path, os.O_RDWR)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _take(descriptor)
         except OSError as error:
             os.close(descriptor)
             raise StoppedError(
@@ -66,6 +66,18 @@ class DriverLock:
         trace: TracebackType | None,
     ) -> None:
         self.release()
+
+
+def _take(descriptor: int, patience_s: float = 0.3) -> None:
+    """The exclusive lock; `held` may have it shared for an instant. Raises OSError where another driver has it."""
+    until = time.monotonic() + patience_s
+    while True:
+        try:
+            return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            if time.monotonic() >= until:
+                raise
+            time.sleep(0.02)
 
 
 def held(path: Path) -> bool:

@@ -240,7 +240,9 @@ class Driver:
 
     def _record(self, spec: RunSpec, result: AttemptResult) -> Record:
         """Accept an attempt's end: the run is done from here on."""
-        result = result.model_copy(update={"provenance": {**self.provenance, **result.provenance}})
+        result = result.model_copy(
+            update={"provenance": self.provenance | {k: v for k, v in result.provenance.items() if v}}
+        )
         record = result.to_record(cell_id=spec.cell_id, params=spec.point.params(), seed=spec.seed)
         write_record(self.layout.run(spec.run_id).record, record)
         self._append(Recorded(run_id=record.run_id, status=record.status))

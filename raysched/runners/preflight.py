@@ -10,13 +10,15 @@ from raysched import hub, mini
 from raysched.errors import MissingError, StudyError
 from raysched.records import files
 from raysched.study.identity import Content, Resolved
-from raysched.study.model import Study
+from raysched.study.model import LanguageAdapterConfig, Study
 from raysched.study.space import points
 from raysched.tasks import sources
 from raysched.tasks.local import Role
 from raysched.training.schedules import schedule_config
 
 MIN_FREE_BYTES = 200 * 1024**2
+SPECIAL_TOKENS = 4
+"""Of a pair of texts, as XLM-R has them."""
 WAYS = "give a folder, a hub name owner/name, or mini"
 
 
@@ -30,7 +32,8 @@ def resolve(study: Study, *, device: str, known: Resolved | None = None) -> Reso
         MissingError: a file, a hub repository or the hub itself is not there.
         StudyError: a file is not what it should be.
     """
-    data: sources.Sources | Resolved = sources.resolve(study) if known is None or not _all_on_hub(known) else known
+    before = () if known is None else (known.train, known.dev, *known.test.values())
+    data = sources.resolve(study, known=before)
     languages = dict.fromkeys((study.model.source_language, *study.evaluation.languages))
     return Resolved(
         train=data.train,
@@ -57,7 +60,7 @@ def fetch(resolved: Resolved, study: Study) -> None:
     """
     for content in (resolved.backbone, *resolved.language_adapters.values()):
         hub.local_folder(content)
-    check_schedules(resolved, study)
+    check_fit(resolved, study)
     source = study.model.source_language
     inputs: list[tuple[Content, Role, str]] = [(resolved.train, "train", source), (resolved.dev, "dev", source)]
     inputs += [(content, "test", language) for language, content in resolved.test.items()]
@@ -66,23 +69,61 @@ def fetch(resolved: Resolved, study: Study) -> None:
             sources.rows(content, study, role, language)
 
 
-def check_schedules(resolved: Resolved, study: Study) -> None:
-    """Schedules that name layers must fit the backbone's.
+def check_fit(resolved: Resolved, study: Study) -> None:
+    """Refuse now what would fail in every run: settings that do not fit the backbone or the language adapters.
 
     Raises:
-        StudyError: a permutation or a recorded order is of another number of layers.
+        MissingError: the backbone's or an adapter's configuration is not there.
+        StudyError: a permutation or recorded order of another number of layers, a bottleneck without units, windows
+            that are too long or leave no room for a question, language adapters that are not what the study says.
     """
-    config = json.loads((hub.local_folder(resolved.backbone) / "config.json").read_text())
+    folder = hub.local_folder(resolved.backbone)
+    try:
+        config = json.loads((folder / "config.json").read_text())
+        n_layers, hidden = int(config["num_hidden_layers"]), int(config["hidden_size"])
+        positions = int(config["max_position_embeddings"])
+    except FileNotFoundError as error:
+        raise MissingError(f"no config.json in the backbone's folder {folder}", key="model.backbone") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise StudyError(f"{folder}/config.json is not that of an encoder: {error}", key="model.backbone") from error
     for point in points(study.search):
-        schedule_config(study, resolved, point, int(config["num_hidden_layers"]), seed=0)
+        schedule_config(study, resolved, point, n_layers, seed=0)
+    reduction, data = study.model.task_adapter.reduction, study.data
+    if reduction > hidden:
+        raise StudyError(
+            f"must be at most the backbone's hidden size {hidden}, but got {reduction}",
+            key="model.task_adapter.reduction",
+            hint="16 is the paper's; smaller values make a larger adapter",
+        )
+    if str(config.get("model_type", "")).endswith("roberta"):  # counts positions from the padding id on
+        positions -= int(config.get("pad_token_id") or 0) + 1
+    if data.max_length > positions:
+        raise StudyError(
+            f"must be at most the {positions} positions of the backbone, but got {data.max_length}",
+            key="data.max_length",
+            hint=f"--set data.max_length={positions}",
+        )
+    if data.max_length - data.doc_stride < SPECIAL_TOKENS + 2:
+        raise StudyError(
+            f"must leave room for a question beside max_length={data.max_length}, but got {data.doc_stride}",
+            key="data.doc_stride",
+            hint="a third of data.max_length is customary",
+        )
+    _check_language_adapters(resolved, study)
+
+
+def _check_language_adapters(resolved: Resolved, study: Study) -> None:
+    expected = study.model.language_adapter_config
+    if study.model.language_adapters == "mini" and expected == LanguageAdapterConfig():
+        return  # they are what they are: no need for the seconds that the import below takes
+    from raysched.madx import check_language_adapter
+
+    for language, content in resolved.language_adapters.items():
+        check_language_adapter(language, hub.local_folder(content), expected)
 
 
 def _on_hub(content: Content) -> bool:
     return content.path is None and content.where != "mini"
-
-
-def _all_on_hub(known: Resolved) -> bool:
-    return all(map(_on_hub, (known.train, known.dev, *known.test.values())))
 
 
 def _backbone(where: str, known: Content | None) -> Content:

@@ -6,17 +6,15 @@ import contextlib
 import hashlib
 import json
 import os
-import signal
 import socket
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from raysched.errors import (
-    CTRL_C,
     DONE,
     SOME_RUNS_FAILED,
-    TERMINATED,
     Interrupted,
     StudyError,
 )
@@ -27,6 +25,7 @@ from raysched.records.lock import DriverLock
 from raysched.records.state import SweepState
 from raysched.runners import preflight
 from raysched.runners.driver import Driver
+from raysched.runners.signals import interrupted_by, signals
 from raysched.study.identity import Resolved
 from raysched.study.load import LoadedStudy, diff
 from raysched.study.model import Study
@@ -125,28 +124,6 @@ def _revisions(value: Any) -> Any:
     return value
 
 
-@contextlib.contextmanager
-def signals() -> Iterator[Callable[[], int]]:
-    """Ctrl-C and SIGTERM set a flag: calling the value gives 0, or the exit code that was asked for.
-
-    A second Ctrl-C ends the process at once, which is as safe as any kill. Enter it after `ray.init`, which
-    installs a handler of its own.
-    """
-    asked = [0]
-
-    def handle(number: int, frame: object) -> None:
-        if asked[0] and number == signal.SIGINT:
-            os._exit(CTRL_C)
-        asked[0] = asked[0] or (CTRL_C if number == signal.SIGINT else TERMINATED)
-
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield lambda: asked[0]
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
 def sweep(
     loaded: LoadedStudy,
     *,
@@ -223,32 +200,41 @@ def sweep(
             contextlib.closing(OptunaStudy(layout.optuna, study_name(layout.name, search, first.uid), search))
         )
         uploader = Uploader(layout, store)
-        driver = Driver(layout, loaded.study, resolved, ledger, optuna, recorded=uploader.wake)
+        driver = Driver(layout, loaded.study, resolved, ledger, optuna, provenance=facts, recorded=uploader.wake)
         before = len(driver.records)
         uploader.start()
-        exit_code = 0
-        try:
-            with signals() as asked:
+        uploaded, exit_code = False, 0
+        with signals() as asked:  # to the very end: a signal during the upload ends it as well
+            try:
                 watcher.started(driver, on.slots)
                 ray_tune.execute(driver, on, lambda: asked() != 0)
-                exit_code = asked()
-        finally:
-            try:
-                driver.close()
-                watcher.stage("uploading to MLflow")
-                uploaded = uploader.drain(DRAIN_S if not exit_code else HURRIED_DRAIN_S)
             finally:
-                uploader.stop(timeout_s=1.0 if exit_code else 5.0)
-        if uploaded:
-            ledger.append(Note(text=_uploaded_to(uri)))
+                try:
+                    driver.close()
+                    watcher.stage("uploading to MLflow")
+                    uploaded = _drain(uploader, asked)
+                finally:
+                    uploader.stop(timeout_s=1.0 if asked() else 5.0)
+            if uploaded:
+                ledger.append(Note(text=_uploaded_to(uri)))
+            exit_code = asked()
         if exit_code:
             raise Interrupted(
-                f"stopped by {'Ctrl-C' if exit_code == CTRL_C else 'SIGTERM'}; everything done so far is saved",
+                f"stopped by {interrupted_by(exit_code)}; everything done so far is saved",
                 exit_code=exit_code,
                 hint="the same command continues the sweep",
             )
         driver.raise_unless_complete()
         return _outcome(layout, driver.state, uri, n_new=len(driver.records) - before, uploaded=uploaded)
+
+
+def _drain(uploader: Uploader, asked: Callable[[], int]) -> bool:
+    """Wait for the tracking store to hold everything, for less time once a signal has come."""
+    began = time.monotonic()
+    while not (complete := uploader.drain(1.0)):
+        if time.monotonic() - began > (HURRIED_DRAIN_S if asked() else DRAIN_S):
+            break
+    return complete
 
 
 def _uploaded_to(uri: str) -> str:

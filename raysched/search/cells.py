@@ -167,10 +167,10 @@ class CellBook:
         for run_id in runs.values():
             if run_id in self._runs:
                 raise DamageError(f"run {run_id} of cell {number} belongs to cell {self._runs[run_id].number} already")
-        self._points[number] = point
-        self._run_ids[number] = tuple(runs.values())
         for seed, run_id in runs.items():
             self._runs[run_id] = CellRun(run_id=run_id, number=number, seed=seed)
+        self._run_ids[number] = tuple(runs.values())
+        self._points[number] = point  # last: a screen in another thread may look at the cells at any moment
         for run_id in runs.values():
             if run_id in self._early:
                 self._end(run_id, self._early.pop(run_id))

@@ -219,6 +219,17 @@ class FisherSelect(Strict):
     )
     estimator: Literal["per_example", "batch"] = Field(default="per_example", description="per_example is equation 1")
 
+    @model_validator(mode="after")
+    def _no_cross_terms(self) -> FisherSelect:
+        if self.estimator == "batch" and self.labels == "exact":
+            raise refused(
+                "must not be exact with estimator=batch (cross terms vanish for random labels only), but got exact",
+                key="labels",
+                choices=("auto", "noise", "sampled", "mode", "true"),
+                hint="take labels: noise, or estimator: per_example",
+            )
+        return self
+
 
 class FisherLog(FisherSelect):
     """The measurement that is only logged, and changes no result."""

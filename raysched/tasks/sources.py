@@ -8,7 +8,7 @@ names are looked up among the published files below that folder, and the hub is 
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -42,8 +42,8 @@ class Sources:
     test: dict[str, Content]
 
 
-def resolve(study: Study, *, check: bool = True) -> Sources:
-    """Each input of the study with the revision or SHA-256 it has now.
+def resolve(study: Study, *, check: bool = True, known: Iterable[Content] = ()) -> Sources:
+    """Each input of the study with the revision or SHA-256 it has now; `known` data sets of the hub keep theirs.
 
     With `check`, local files are read and validated, and the number of training rows is compared with
     `data.train_examples` where that needs no download. Raises `StudyError` for malformed values and data,
@@ -51,9 +51,10 @@ def resolve(study: Study, *, check: bool = True) -> Sources:
     """
     source = study.model.source_language
     asked: Asked = {}
-    train = _content(study, "train", source, asked)
-    dev = _content(study, "dev", source, asked)
-    test = {language: _content(study, "test", language, asked) for language in study.evaluation.languages}
+    pinned = {content.where: content for content in known if content.path is None and content.where != MINI}
+    train = _content(study, "train", source, asked, pinned)
+    dev = _content(study, "dev", source, asked, pinned)
+    test = {language: _content(study, "test", language, asked, pinned) for language in study.evaluation.languages}
     if check:
         if train.where == MINI or train.path is not None:
             rows(train, study, "train", source)
@@ -114,7 +115,7 @@ def _subset(found: list[Row], study: Study, seed: int) -> list[Row]:
     return [found[index] for index in sorted(order[:n])]
 
 
-def _content(study: Study, role: Role, language: str, asked: Asked) -> Content:
+def _content(study: Study, role: Role, language: str, asked: Asked, pinned: Mapping[str, Content]) -> Content:
     """`asked` remembers what the hub said: each repository is asked for once, so all its parts are of one commit."""
     value = getattr(study.data, role)
     if value == MINI:
@@ -129,6 +130,8 @@ def _content(study: Study, role: Role, language: str, asked: Asked) -> Content:
         )
     if study.data.folder is not None:
         return local.published(study.data.folder, value, role, language)
+    if value in pinned:
+        return pinned[value]
     return _hub(value, role, language, asked)
 
 

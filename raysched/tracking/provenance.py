@@ -25,9 +25,9 @@ GIT_TIMEOUT_S = 2
 
 
 def collect(folder: Path | None = None) -> dict[str, Any]:
-    """Plain JSON values; what cannot be found out is left out. `folder` (the current one) may lie in a repository."""
+    """Plain JSON values; what cannot be found out is left out. `git` is of raysched's own source, or of `folder`."""
     return {
-        "git": git(folder or Path.cwd()),
+        "git": git(folder or Path(__file__).parent),
         "packages": {"python": platform.python_version(), **packages()},
         "platform": platform.platform(),
         "cpu": cpu(),
@@ -39,7 +39,9 @@ def collect(folder: Path | None = None) -> dict[str, Any]:
 
 
 def git(folder: Path) -> dict[str, Any]:
-    """Commit, and whether tracked files differ from it; empty outside a repository."""
+    """Commit, and whether tracked files differ from it; empty where `folder` is not part of a repository."""
+    if not _git(folder, "ls-files", "."):  # installed inside somebody else's
+        return {}
     commit = _git(folder, "rev-parse", "--verify", "HEAD")
     if not commit:
         return {}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -18,8 +19,11 @@ from adapters import SeqBnInvConfig
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast, XLMRobertaConfig, XLMRobertaModel
 
-from raysched.errors import MissingError
+from raysched.errors import MissingError, StudyError
 from raysched.training.mlm import save_language_adapter
+
+ABOUT = "about.json"
+LANGUAGE = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,31}")
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
@@ -32,8 +36,12 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     if not plain.is_file() and not packed.is_file():
         raise MissingError(f"no tokenizer.json in {folder}", key="--tokenizer", hint="give a folder that holds one")
     text = plain.read_text() if plain.is_file() else gzip.decompress(packed.read_bytes()).decode()
+    try:
+        core = Tokenizer.from_str(text)
+    except Exception as error:  # the library raises nothing narrower
+        raise StudyError(f"{folder} holds no tokenizer that can be read: {error}", key="--tokenizer") from error
     return PreTrainedTokenizerFast(
-        tokenizer_object=Tokenizer.from_str(text),
+        tokenizer_object=core,
         bos_token="<s>",
         cls_token="<s>",
         eos_token="</s>",
@@ -57,7 +65,19 @@ def make(
     max_length: int = 384,
     seed: int = 0,
 ) -> tuple[Path, str]:
-    """Write `to`/backbone and `to`/adapters/<language>; return (the backbone's folder, the adapters' template)."""
+    """Write `to`/backbone and `to`/adapters/<language>; return (the backbone's folder, the adapters' template).
+
+    Raises:
+        StudyError: the width is not divided by the heads, a language's name is malformed, or `to` holds another model.
+    """
+    languages = tuple(languages)
+    if width % heads:
+        raise StudyError(f"must be a multiple of the {heads} attention heads, but got {width}", key="--width")
+    for language in languages:
+        if not LANGUAGE.fullmatch(language):
+            raise StudyError(f"must be names such as en or zh, but got {language!r}", key="--languages")
+    if (to / "backbone").exists() and not (to / ABOUT).is_file():
+        raise StudyError(f"{to} holds a backbone that was not made here", key="--to", hint="give another folder")
     config = XLMRobertaConfig(
         vocab_size=len(tokenizer),
         hidden_size=width,
@@ -83,5 +103,5 @@ def make(
             (to / "adapters").mkdir(parents=True, exist_ok=True)
             save_language_adapter(model, language, to / "adapters" / language)
             model.delete_adapter(language)
-    (to / "about.json").write_text(json.dumps({"weights": "random", "seed": seed, "layers": layers, "width": width}))
+    (to / ABOUT).write_text(json.dumps({"weights": "random", "seed": seed, "layers": layers, "width": width}))
     return backbone, template

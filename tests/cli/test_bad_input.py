@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from raysched import mini
 from raysched.errors import BAD_INPUT, OUTSIDE_MISSING, RESUMABLE
 from raysched.records.layout import SweepLayout
 from raysched.records.ledger import Ledger, Opened
@@ -71,6 +73,52 @@ def test_malformed_studies(
     storage = tmp_path / "storage"
     answer = raysched(command, *study, "--storage", storage, *(options if text is not None else options[1:]))
     check(answer, BAD_INPUT, "raysched: " + parts[0], *parts[1:], storage=storage)
+
+
+# options that fit no run of the mini world's backbone: key, rule, value
+UNFIT = [
+    ("fisher.select={labels: exact, estimator: batch}", "fisher.select.labels: ", "must not be exact with estimator=batch", "per_example"),
+    ("model.task_adapter.reduction=100", "model.task_adapter.reduction: ", "at most the backbone's hidden size 64", "100"),
+    ("data.max_length=128", "data.max_length: ", "positions of the backbone", "128", "--set data.max_length="),
+    ("data.doc_stride=30", "data.doc_stride: ", "must leave room for a question", "30", "customary"),
+    ("model.language_adapter_config.reduction=16", "model.language_adapter_config.reduction: ", "adapter_config.json", "expected 16 and found 2"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("setting", "parts"), [(row[0], row[1:]) for row in UNFIT], ids=[row[1] for row in UNFIT])
+def test_what_would_fail_in_every_run_is_refused_before(
+    raysched: Raysched, tmp_path: Path, setting: str, parts: tuple[str, ...]
+) -> None:
+    storage = tmp_path / "storage"
+    answer = raysched("sweep", "xquad-mini", "--storage", storage, "--set", setting)
+    check(answer, BAD_INPUT, *parts, storage=storage)
+
+
+# options of `pretrain random`: key, rule, value
+PRETRAIN = [
+    (["--width", "10"], BAD_INPUT, "--width: must be a multiple of the 4 attention heads, but got 10"),
+    (["--languages", "en,a.b"], BAD_INPUT, "--languages: must be names such as en or zh, but got 'a.b'"),
+    (["--tokenizer", "empty"], BAD_INPUT, "--tokenizer: empty holds no tokenizer that can be read"),
+    (["--tokenizer", "nowhere"], OUTSIDE_MISSING, "--tokenizer: no tokenizer.json in nowhere"),
+    (["--to", "file/x"], OUTSIDE_MISSING, "file/x"),
+    (["--to", "other"], BAD_INPUT, "--to: other holds a backbone that was not made here"),
+]
+
+
+@pytest.mark.parametrize(("options", "code", "text"), PRETRAIN)
+def test_pretrain_random(raysched: Raysched, tmp_path: Path, options: list[str], code: int, text: str) -> None:
+    for folder in ("empty", "good", "other/backbone"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "empty" / "tokenizer.json").write_text("{}")
+    shutil.copy(mini.backbone_path() / "tokenizer.json", tmp_path / "good" / "tokenizer.json")
+    (tmp_path / "file").write_text("")
+    given = {"--to": "made", "--tokenizer": "good", "--languages": "en", "--layers": "1", "--width": "8"}
+    given |= dict(zip(options[::2], options[1::2], strict=True))
+    answer = raysched("pretrain", "random", *(part for pair in given.items() for part in pair))
+    assert answer.code == code, answer
+    assert text in answer.err
+    assert "Traceback" not in answer.err
+    assert not (tmp_path / "made").exists() or not any((tmp_path / "made").iterdir())
 
 
 def squad(answer: str = "Rome", start: int = 12) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -112,6 +113,26 @@ def test_a_sweep_that_goes_on_keeps_its_revisions(stub: HubStub) -> None:
     again = preflight.resolve(study, device="cpu", known=Resolved.model_validate_json(first.model_dump_json()))
     assert again == first
     assert len(stub.requests) == asked
+
+
+def test_pins_hold_beside_local_data(stub: HubStub, tmp_path: Path) -> None:
+    rows = [{"context": row["context"], "qas": [_published(row)]} for row in world.qa_rows("vel", "train", 6)]
+    (tmp_path / "squad.json").write_text(json.dumps({"data": [{"paragraphs": rows}]}))
+    local_data = [f"data.{role}={tmp_path}/squad.json" for role in ("train", "dev")]
+    study = load_study("xquad-xlmr", [*SMALL, *local_data]).study
+    first = preflight.resolve(study, device="cpu")
+    stub.add("dataset", "google/xquad", {"xquad.en/validation-00000-of-00001.parquet": b"another"})
+    assert preflight.resolve(study, device="cpu", known=first) == first
+
+
+def _published(row: dict[str, Any]) -> dict[str, Any]:
+    """A row in SQuAD's own form."""
+    answers = zip(row["answers"]["text"], row["answers"]["answer_start"], strict=True)
+    return {
+        "id": row["id"],
+        "question": row["question"],
+        "answers": [{"text": text, "answer_start": start} for text, start in answers],
+    }
 
 
 def test_the_one_that_is_not_there_is_named(stub: HubStub) -> None:

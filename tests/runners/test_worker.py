@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from raysched.errors import DamageError, Diverged, MissingError, RunError, StudyError
+from raysched.errors import CTRL_C, DamageError, Diverged, Interrupted, MissingError, RunError, StudyError
 from raysched.records.layout import SweepLayout
 from raysched.records.record import read_result
 from raysched.runners import local
@@ -123,10 +124,11 @@ def test_ctrl_c_saves_a_local_run(tiny: Tiny, tmp_path: Path, monkeypatch: pytes
 
     def show(report: Report) -> None:
         if report.step >= 4:
-            raise KeyboardInterrupt
+            os.kill(os.getpid(), signal.SIGINT)
 
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(Interrupted, match="stopped by Ctrl-C at step") as stopped:
         local.run(spec, str(tmp_path), "demo.run", show)
+    assert stopped.value.exit_code == CTRL_C
     one = Assignment(spec=spec, epoch=0, number=1, sweep="demo.run", storage=str(tmp_path))
     assert newest_first([one.layout.checkpoints])
     monkeypatch.undo()
