@@ -68,7 +68,7 @@ def _header(sweep: Sweep) -> str:
         "target languages steer nothing, their scores are zero-shot",
         "code": _versions(records),
         "time": f"{_hours(last_ms - state.opened_ms)} from the start to the last record; "
-        f"{_hours(1000 * sum(record.train_seconds for record in finished))} of training in finished runs",
+        f"{_hours(1000 * sum(record.train_seconds for record in finished))} of training in the attempts that finished",
         "data": ", ".join(f"{name} `{revision[:12]}`" for name, revision in revisions.items()),
     }
     return "".join(f"- **{name}**: {fact}\n" for name, fact in facts.items())
