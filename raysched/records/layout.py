@@ -9,21 +9,15 @@ from urllib.parse import unquote, urlsplit
 
 from raysched.errors import StudyError
 from raysched.records.files import make_folder
+from raysched.study.lookup import SWEEP_NAME, check_sweep_name
 
-NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 RUN_ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 ATTEMPT = re.compile(r"attempt-(\d+)-(\d+)")
 
 
 def check_name(name: str) -> str:
     """A sweep's name, unchanged. Raises StudyError where it could be anything but one folder's name."""
-    if not NAME.fullmatch(name) or ".." in name:
-        raise StudyError(
-            f"a sweep's name must match ^[a-z0-9][a-z0-9._-]{{0,62}}$ and hold no '..', but got {name[:80]!r}",
-            key="--name",
-            hint="pick a name of lower-case letters, digits, '.', '_' and '-', such as xquad-xlmr-2",
-        )
-    return name
+    return check_sweep_name(name, key="--name", hint="pick another name, such as xquad-xlmr-2")
 
 
 def storage_folder(storage: str | Path) -> Path:
@@ -133,5 +127,5 @@ def sweeps(storage: str | Path) -> list[SweepLayout]:
     """Every sweep below a storage, by name."""
     folder = storage_folder(storage)
     names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
-    layouts = [SweepLayout(folder, name) for name in names if NAME.fullmatch(name) and ".." not in name]
+    layouts = [SweepLayout(folder, name) for name in names if SWEEP_NAME.fullmatch(name) and ".." not in name]
     return [layout for layout in layouts if layout.exists()]

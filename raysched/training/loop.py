@@ -76,6 +76,7 @@ class TrainingRun:
         self.state = State()
         self.finite = torch.ones((), dtype=torch.bool, device=self.model.device)
         self.best_tensors: dict[str, Tensor] = {}
+        self._epoch: tuple[int, Tensor] | None = None  # its number and the order of its features
 
     # -- state ------------------------------------------------------------------------------------------------
 
@@ -166,16 +167,16 @@ class TrainingRun:
 
     def _step(self, step: int) -> dict[str, float]:
         training = self.study.training
-        batch = self._batch(
-            self._order("data", (step - 1) // self.per_epoch), (step - 1) % self.per_epoch, training.batch_size
-        )
+        epoch, index = divmod(step - 1, self.per_epoch)
+        if self._epoch is None or self._epoch[0] != epoch:
+            self._epoch = epoch, self._order("data", epoch)
+        batch = self._batch(self._epoch[1], index, training.batch_size)
         lr = self._lr(step)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         autocast = torch.autocast(self.model.device.type, dtype=torch.bfloat16, enabled=training.precision == "bf16")
         with global_rng(stream(self.spec.seed, "dropout", step), self.model.device), autocast:
             loss = self.task.loss(self._logits(batch), self.task.targets(batch))
-        self.optimizer.zero_grad(set_to_none=True)  # a zeroed gradient would decay a frozen parameter's momentum
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(list(self.parameters.values()), training.max_grad_norm)
         # Looking at a number waits for the device, so a bad one is remembered there until something looks.
@@ -184,7 +185,7 @@ class TrainingRun:
         if due:
             self.check_finite(step)
         self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad(set_to_none=True)  # a zeroed gradient would decay a frozen parameter's momentum
         return {"train/loss": float(loss.detach()), "train/lr": lr, "train/grad_norm": float(norm)} if due else {}
 
     def check_finite(self, step: int) -> None:
