@@ -26,7 +26,7 @@ from transformers import MODEL_MAPPING, AutoConfig
 from transformers.utils import logging as transformers_logging
 
 from raysched.errors import MissingError, StudyError
-from raysched.study.model import LanguageAdapterConfig, TaskAdapter
+from raysched.study.inputs import LanguageAdapterConfig, TaskAdapter
 
 TASK = "task"
 """Name of the task adapter inside the model; language adapters are `language_<code>`, so no code can clash with it."""
@@ -186,7 +186,7 @@ class MadX(nn.Module):
         device: torch.device = next(self.backbone.parameters()).device
         return device
 
-    def new_task(self, settings: TaskAdapter, make_head: Callable[[int], nn.Module], dropout: float | None) -> None:
+    def new_task(self, settings: TaskAdapter, make_head: Callable[..., nn.Module], dropout: float | None) -> None:
         """Drop any earlier task adapter and head and make new ones from torch's global generator (seed it around).
 
         Nothing of an earlier run survives this call: a warm model is a cold one.
@@ -205,7 +205,13 @@ class MadX(nn.Module):
                 self.backbone.delete_adapter(TASK)
             config = SeqBnConfig(reduction_factor=settings.reduction, non_linearity=settings.activation)
             self.backbone.add_adapter(TASK, config=config, overwrite_ok=True)
-        self.head = make_head(self.hidden_size)
+        config = self.backbone.config
+        self.head = make_head(
+            hidden_size=self.hidden_size,
+            model_type=str(config.model_type),
+            pooler=None,
+            dropout=float(config.hidden_dropout_prob) if dropout is None else dropout,
+        )
         self.to(device)
         self.zero_grad(set_to_none=True)
         self.requires_grad_(False)

@@ -21,7 +21,7 @@ from transformers import AutoConfig, AutoModel, XLMRobertaModel
 from raysched.errors import MissingError, StudyError
 from raysched.madx import TASK, MadX, check_composition, check_language_adapter
 from raysched.mini.tokenizer import build_tokenizer
-from raysched.study.model import LanguageAdapterConfig, TaskAdapter
+from raysched.study.inputs import LanguageAdapterConfig, TaskAdapter
 from raysched.training.random_madx import make
 from tests.training.tiny_training import LAYERS, WIDTH, Tiny, sha
 

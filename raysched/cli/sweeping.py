@@ -195,7 +195,8 @@ def run(loaded: LoadedStudy, values: Sequence[str], seed: int, storage: str) -> 
     for column in ("", *metrics):
         table.add_column(column)
     table.add_row("source dev", *(f"{result.source_dev[metric]:.2f}" for metric in metrics))
-    for language, scores in result.tests[spec.evaluation_id].items():
-        table.add_row(f"test {language}", *(f"{scores[metric]:.2f}" for metric in metrics))
+    for name, evaluation_id in spec.evaluation_ids.items():
+        for language, scores in result.tests[evaluation_id].items():
+            table.add_row(f"{name} {language}", *(f"{scores[metric]:.2f}" for metric in metrics))
     console.print(table)
     console.print(f"files:   {assignment.layout.root}", highlight=False)

@@ -108,7 +108,7 @@ def _scores(sweep: Sweep, objective: str) -> str:
         parts.append(score_table(rows, sweep.study.evaluation.languages))
     parts.append(
         "Mean ± standard deviation (ddof 1) over n seeds, 0-100. The target average is over "
-        f"{', '.join(sweep.targets) or 'no language'}. **Bold**: the best mean of a column among complete cells. "
+        f"{', '.join(sweep.targets()) or 'no language'}. **Bold**: the best mean of a column among complete cells. "
         f"{DAGGER}: fewer seeds than planned.\n"
     )
     return "\n".join(parts)

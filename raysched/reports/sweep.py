@@ -14,8 +14,8 @@ from raysched.records.layout import SweepLayout, sweeps
 from raysched.records.record import Record, Scores, read_record
 from raysched.records.state import SweepState
 from raysched.study.identity import Resolved, evaluation_id
-from raysched.study.model import Study
-from raysched.study.space import Point
+from raysched.study.model import MAIN, Study
+from raysched.study.space import Point, points
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,24 +32,25 @@ class Sweep:
     @cached_property
     def points(self) -> dict[int, Point]:
         """By number, in the order of the study: schedule, lr, k."""
-        points = {number: Point(**taken.params) for number, taken in self.state.points.items()}
-        place: dict[str, int] = {schedule: i for i, schedule in enumerate(self.study.search.schedule)}
-        order = sorted(points, key=lambda number: (place.get(points[number].schedule, len(place)), points[number]))
-        return {number: points[number] for number in order}
+        taken = {number: Point(**entry.params) for number, entry in self.state.points.items()}
+        place = {point: index for index, point in enumerate(points(self.study.search))}
+        order = sorted(taken, key=lambda number: place.get(taken[number], len(place)))
+        return {number: taken[number] for number in order}
 
-    @property
-    def targets(self) -> tuple[str, ...]:
+    def targets(self, test_set: str = MAIN) -> tuple[str, ...]:
         """Tested languages but the source."""
-        return tuple(one for one in self.study.evaluation.languages if one != self.study.model.source_language)
+        source = self.study.model.source_language
+        return tuple(one for one in self.study.test_sets[test_set].languages if one != source)
 
     def cell(self, number: int) -> list[Record]:
         """The records of a cell's runs so far, by seed."""
         run_ids = self.state.points[number].run_ids
         return [self.records[run_ids[seed]] for seed in sorted(run_ids) if run_ids[seed] in self.records]
 
-    def tests(self, record: Record) -> dict[str, Scores]:
-        """language -> scores of this study's evaluation; empty where it was not made yet."""
-        return record.tests.get(evaluation_id(self.study, self.resolved, record.run_id), {})
+    def tests(self, record: Record, test_set: str = MAIN) -> dict[str, Scores]:
+        """language -> scores on a test set of this study; empty where it was not evaluated yet."""
+        method = record.params.get("method", "adapters")
+        return record.tests.get(evaluation_id(self.study, self.resolved, record.run_id, test_set, method), {})
 
     def history(self, record: Record) -> Iterator[Row]:
         """Raises DamageError where a sealed segment is not what was written."""

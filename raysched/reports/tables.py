@@ -48,8 +48,8 @@ def _row(sweep: Sweep, number: int, metric: str) -> CellRow:
         language: summarise(scores[language][metric] for scores in tests if metric in scores.get(language, {}))
         for language in sweep.study.evaluation.languages
     }
-    averages = [_average(scores, sweep.targets, metric) for scores in tests]
-    means = {language: languages[language] for language in sweep.targets}
+    averages = [_average(scores, sweep.targets(), metric) for scores in tests]
+    means = {language: languages[language] for language in sweep.targets()}
     lowest = min(((summary.mean, language) for language, summary in means.items() if summary is not None), default=None)
     return CellRow(
         number=number,

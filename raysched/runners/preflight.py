@@ -10,7 +10,8 @@ from raysched import hub, mini
 from raysched.errors import MissingError, StudyError
 from raysched.records import files
 from raysched.study.identity import Content, Resolved
-from raysched.study.model import LanguageAdapterConfig, Study
+from raysched.study.inputs import LanguageAdapterConfig
+from raysched.study.model import MAIN, Study
 from raysched.study.space import points
 from raysched.tasks import sources
 from raysched.tasks.local import Role
@@ -32,17 +33,21 @@ def resolve(study: Study, *, device: str, known: Resolved | None = None) -> Reso
         MissingError: a file, a hub repository or the hub itself is not there.
         StudyError: a file is not what it should be.
     """
-    before = () if known is None else (known.train, known.dev, *known.test.values())
+    others = [content for tests in (known.also if known else {}).values() for content in tests.values()]
+    before = () if known is None else (known.train, known.dev, *known.test.values(), *others)
     data = sources.resolve(study, known=before)
-    languages = dict.fromkeys((study.model.source_language, *study.evaluation.languages))
+    languages = study.languages if study.uses_adapters else ()
     return Resolved(
         train=data.train,
         dev=data.dev,
-        test=data.test,
+        test=data.tests.pop(MAIN),
+        also=data.tests,
         backbone=_backbone(study.model.backbone, known.backbone if known else None),
         language_adapters={
             language: _language_adapter(
-                study.model.language_adapters, language, known.language_adapters.get(language) if known else None
+                study.model.language_adapter_overrides.get(language, study.model.language_adapters),
+                language,
+                known.language_adapters.get(language) if known else None,
             )
             for language in languages
         },
@@ -63,7 +68,8 @@ def fetch(resolved: Resolved, study: Study) -> None:
     check_fit(resolved, study)
     source = study.model.source_language
     inputs: list[tuple[Content, Role, str]] = [(resolved.train, "train", source), (resolved.dev, "dev", source)]
-    inputs += [(content, "test", language) for language, content in resolved.test.items()]
+    tests = [resolved.tests(name) for name in study.test_sets]
+    inputs += [(content, "test", language) for one in tests for language, content in one.items()]
     for content, role, language in inputs:
         if _on_hub(content):
             sources.rows(content, study, role, language)
@@ -87,7 +93,7 @@ def check_fit(resolved: Resolved, study: Study) -> None:
     except (ValueError, KeyError, TypeError) as error:
         raise StudyError(f"{folder}/config.json is not that of an encoder: {error}", key="model.backbone") from error
     for point in points(study.search):
-        schedule_config(study, resolved, point, n_layers, seed=0)
+        schedule_config(study, resolved, point, n_layers, seed=0, total=1)
     reduction, data = study.model.task_adapter.reduction, study.data
     if reduction > hidden:
         raise StudyError(

@@ -23,7 +23,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from raysched.errors import DamageError, MissingError, StudyError
 from raysched.search.database import Address, patiently
 from raysched.study.identity import digest
-from raysched.study.model import Search
+from raysched.study.search import Search
 from raysched.study.space import Point, points, uses_k
 
 DUPLICATES_IN_A_ROW = 5
@@ -54,7 +54,15 @@ class Asked:
 
 def space(search: Search) -> dict[str, Any]:
     """What an Optuna study is bound to: everything of the search but its budget, which may be extended."""
-    return search.model_dump(mode="json", exclude={"points"})
+    later = {name for name in ("method", "arms") if getattr(search, name) == Search.model_fields[name].default}
+    return search.model_dump(mode="json", exclude={"points", *later})
+
+
+def _choices(of: Sequence[Point]) -> dict[str, tuple[Any, ...]]:
+    """Every value that a parameter takes in any point: an Optuna study has one set of choices per parameter."""
+    names = dict.fromkeys(name for point in of for name in point.params())
+    found = {name: [point.params()[name] for point in of if name in point.params()] for name in names}
+    return {**{name: tuple(dict.fromkeys(values)) for name, values in found.items()}, "method": ("adapters", "full")}
 
 
 def study_name(sweep: str, search: Search, identity: str = "") -> str:
@@ -118,6 +126,7 @@ class OptunaStudy:
     ) -> None:
         self._search, self._patience_s, self._handed = search, patience_s, set[int]()
         self._all = points(search)
+        self._choices = _choices(self._all)
         self._target = len(self._all) if search.sampler == "grid" or search.points is None else search.points
         self._target = min(self._target, len(self._all))
         self._address = Address(storage, lock_timeout_s)
@@ -236,10 +245,15 @@ class OptunaStudy:
 
     def _suggest(self, trial: Trial) -> Point:
         """Stored values where the trial has them, else drawn: parameters a schedule does not use are never made."""
-        schedule = trial.suggest_categorical("schedule", self._search.schedule)
-        lr = trial.suggest_categorical("lr", self._search.lr)
-        k = trial.suggest_categorical("k", self._search.k) if uses_k(schedule) else None
-        return Point(schedule=schedule, lr=lr, k=k)
+        fixed = self._storage.get_trial(trial._trial_id).system_attrs.get("fixed_params", {})
+        schedule = trial.suggest_categorical("schedule", self._choices["schedule"])
+        names = ["lr", *(["k"] if uses_k(schedule) else [])]
+        # A grid has each value in the points that it enqueued; a sampler draws the method where there are two.
+        names += [name for name in ("method", "epochs", "steps") if name in fixed]
+        if self._search.sampler != "grid" and self._search.method != ("adapters",):
+            names.append("method")
+        drawn = {name: trial.suggest_categorical(name, self._choices[name]) for name in dict.fromkeys(names)}
+        return Point(schedule=schedule, **drawn)
 
     def _enqueue_untried(self, trials: Sequence[FrozenTrial]) -> None:
         tried = {self._point(trial) for trial in trials}
@@ -290,7 +304,9 @@ class OptunaStudy:
         params = {**trial.system_attrs.get("fixed_params", {}), **trial.params}
         if "schedule" not in params or "lr" not in params or (uses_k(params["schedule"]) and "k" not in params):
             return None
-        return Point(schedule=params["schedule"], lr=params["lr"], k=params.get("k"))
+        if self._search.sampler != "grid" and self._search.method != ("adapters",) and "method" not in params:
+            return None
+        return Point(**params)
 
     def _patiently(self, call: Callable[[], Result]) -> Result:
         return patiently(call, self._address, self._patience_s)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel
 
@@ -21,13 +21,26 @@ def dotted(path: Path) -> str:
 
 def section(path: Sequence[str | int]) -> type[BaseModel] | None:
     """The model that the keys of `path` lead to, or None where a value (or nothing) stands."""
-    model: type[BaseModel] = Study
+    found = _annotation(path)
+    return found if isinstance(found, type) and issubclass(found, BaseModel) else None
+
+
+def known(path: Sequence[str | int]) -> bool:
+    """Whether a study may have this key; below a section with names of the user's own, any name."""
+    return _annotation(path) is not None
+
+
+def _annotation(path: Sequence[str | int]) -> Any:
+    """What may stand at `path`: a model, a type; None where a study has no such key."""
+    here: Any = Study
     for part in path:
-        field = model.model_fields.get(str(part))
-        if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)):
+        if get_origin(here) is dict:
+            here = get_args(here)[1]
+        elif isinstance(here, type) and issubclass(here, BaseModel) and str(part) in here.model_fields:
+            here = here.model_fields[str(part)].annotation
+        else:
             return None
-        model = field.annotation
-    return model
+    return here
 
 
 @lru_cache(maxsize=1)
@@ -59,8 +72,16 @@ def valid(path: Path) -> str:
     schema = _schema()
     for part in path:
         schema = _followed(schema)
-        schema = schema.get("items", {}) if isinstance(part, int) else schema.get("properties", {}).get(part, {})
+        schema = _below(schema, part)
     return _words(schema)
+
+
+def _below(schema: dict[str, Any], part: str | int) -> dict[str, Any]:
+    if isinstance(part, int):
+        return dict(schema.get("items", {}))
+    names = schema.get("patternProperties", {})
+    own = next(iter(names.values()), schema.get("additionalProperties") or {})
+    return dict(schema.get("properties", {}).get(part, own))
 
 
 def _followed(schema: dict[str, Any]) -> dict[str, Any]:

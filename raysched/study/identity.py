@@ -7,9 +7,15 @@ import json
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from raysched.study.model import Strict, Study
-from raysched.study.space import Point
+from pydantic import Field
 
+from raysched.study.inputs import Strict, TaskAdapter
+from raysched.study.model import MAIN, FisherSelect, Study
+from raysched.study.space import Point
+from raysched.study.values import SCHEDULES
+
+BLIND = frozenset(SCHEDULES) - {"fun"}
+"""Schedules whose choices no measurement steers; a plug-in's may be steered."""
 RESULT_SCHEMA = 1
 """Grows whenever raysched itself starts to give other numbers for the same settings."""
 
@@ -34,8 +40,13 @@ class Resolved(Strict):
     test: dict[str, Content]
     backbone: Content
     language_adapters: dict[str, Content]
+    also: dict[str, dict[str, Content]] = Field(default={})
     replay: Content | None = None
     device: Literal["cpu", "cuda"]
+
+    def tests(self, test_set: str) -> dict[str, Content]:
+        """Rows of a test set, by language."""
+        return self.test if test_set == MAIN else self.also[test_set]
 
 
 def digest(value: Any, length: int = 16) -> str:
@@ -45,44 +56,64 @@ def digest(value: Any, length: int = 16) -> str:
 
 
 def cell_identity(study: Study, resolved: Resolved, point: Point) -> dict[str, Any]:
-    """Everything that decides the results of a point's runs, the seed left out (decision 15)."""
+    """Everything that decides the results of a point's runs, the seed left out (decision 15).
+
+    What a task, method or schedule does not use is left out, and so are settings of later versions at their
+    defaults: runs keep the ids they had.
+    """
     training = study.training.model_dump(
-        mode="json", exclude={"checkpoint_every_steps", "gu_phase", "permutation", "replay"}
+        mode="json", exclude={"checkpoint_every_steps", "gu_phase", "permutation", "surgical", "replay"}
     )
-    schedule: dict[str, Any] = {"name": point.schedule}
-    if point.k is not None:
-        schedule["k"] = point.k
-    if point.schedule == "gu":
-        schedule["gu_phase"] = study.training.gu_phase
-    if point.schedule == "permutation":
-        schedule["permutation"] = list(study.training.permutation or ())
-    if point.schedule == "replay" and resolved.replay is not None:
-        schedule["replay"] = resolved.replay.revision
-    if point.schedule == "fun":
-        schedule["fisher"] = study.fisher.select.model_dump(mode="json")
-    data = {"max_length", "doc_stride", "qa_padding"}
+    if point.epochs is not None or point.steps is not None:
+        training |= {"epochs": point.epochs, "steps": point.steps}
+    qa = study.task == "qa"
+    data = {"max_length", "doc_stride", "qa_padding"} if qa else {"max_length"}
     if study.data.train_examples is not None:
         data |= {"train_examples", "subset"}
-    return {
+    rules = {"dev_limit", "dev_points"} | ({"n_best", "max_answer_length"} if qa else set())
+    identity = {
         "result_schema": RESULT_SCHEMA,
         "task": study.task,
         "train": resolved.train.revision,
         "dev": resolved.dev.revision,
         "data": study.data.model_dump(mode="json", include=data),
         "backbone": resolved.backbone.revision,
-        "source_adapter": resolved.language_adapters[study.model.source_language].revision,
-        "task_adapter": study.model.task_adapter.model_dump(mode="json"),
         "lr": point.lr,
         "training": training,
-        "schedule": schedule,
-        "selection": {
-            "metric": study.search.objective,
-            **study.evaluation.model_dump(
-                mode="json", include={"dev_limit", "dev_points", "n_best", "max_answer_length"}
-            ),
-        },
+        "schedule": _schedule(study, resolved, point),
+        "selection": {"metric": study.search.objective, **study.evaluation.model_dump(mode="json", include=rules)},
         "device": resolved.device,
     }
+    if point.method == "full":
+        return {**identity, "method": "full"}
+    source = resolved.language_adapters[study.model.source_language]
+    return {**identity, "source_adapter": source.revision, "task_adapter": _task_adapter(study.model.task_adapter)}
+
+
+def _schedule(study: Study, resolved: Resolved, point: Point) -> dict[str, Any]:
+    schedule: dict[str, Any] = {"name": point.schedule}
+    if point.k is not None:
+        schedule["k"] = point.k
+    if point.schedule == "gu":
+        schedule["gu_phase"] = study.training.gu_phase
+    if point.schedule in ("permutation", "surgical"):
+        schedule[point.schedule] = list(getattr(study.training, point.schedule) or ())
+    if point.schedule == "replay" and resolved.replay is not None:
+        schedule["replay"] = resolved.replay.revision
+    if point.schedule not in BLIND:
+        select = study.fisher.select
+        later = {name for name in ("preset", "draws", "adaptive") if getattr(select, name) == _default(name)}
+        schedule["fisher"] = select.model_dump(mode="json", exclude=later)
+    return schedule
+
+
+def _default(name: str) -> Any:
+    return FisherSelect.model_fields[name].default
+
+
+def _task_adapter(adapter: TaskAdapter) -> dict[str, Any]:
+    names = {"kind", "rank", "alpha"} if adapter.kind == "lora" else {"placement", "reduction", "activation"}
+    return adapter.model_dump(mode="json", include=names)
 
 
 def cell_id(study: Study, resolved: Resolved, point: Point) -> str:
@@ -93,13 +124,18 @@ def run_id(study: Study, resolved: Resolved, point: Point, seed: int) -> str:
     return digest({**cell_identity(study, resolved, point), "seed": seed})
 
 
-def evaluation_id(study: Study, resolved: Resolved, run: str) -> str:
+def evaluation_id(study: Study, resolved: Resolved, run: str, test_set: str = MAIN, method: str = "adapters") -> str:
     """One run's selected checkpoint on one set of test languages: adding a test set retrains nothing."""
+    chosen, tests = study.test_sets[test_set], resolved.tests(test_set)
     languages = {
-        language: [resolved.test[language].revision, resolved.language_adapters[language].revision]
-        for language in study.evaluation.languages
+        language: [tests[language].revision]
+        + ([resolved.language_adapters[language].revision] if method == "adapters" else [])
+        for language in chosen.languages
     }
-    rules = study.evaluation.model_dump(mode="json", include={"test_limit", "n_best", "max_answer_length"})
+    names = {"test_limit"} | ({"n_best", "max_answer_length"} if study.task == "qa" else set())
+    rules = study.evaluation.model_dump(mode="json", include=names)
+    if (chosen.scoring, chosen.chinese_metric) != ("squad", None):
+        rules |= {"scoring": chosen.scoring, "chinese_metric": chosen.chinese_metric}
     return digest({"run": run, "languages": languages, **rules})
 
 
@@ -109,7 +145,7 @@ class RunSpec:
 
     run_id: str
     cell_id: str
-    evaluation_id: str
+    evaluation_ids: dict[str, str]
     study: Study
     resolved: Resolved
     point: Point
@@ -121,7 +157,7 @@ class RunSpec:
         return cls(
             run_id=run,
             cell_id=cell_id(study, resolved, point),
-            evaluation_id=evaluation_id(study, resolved, run),
+            evaluation_ids={name: evaluation_id(study, resolved, run, name, point.method) for name in study.test_sets},
             study=study,
             resolved=resolved,
             point=point,

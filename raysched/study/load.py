@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -88,11 +89,17 @@ def _extended(path: Path, cwd: Path, chain: tuple[Path, ...]) -> Node:
     asked = tree.value.pop("extends", None)
     if asked is None:
         return tree
-    if not isinstance(asked.value, str):
-        what = f"must be the name or path of another study, but got {show(asked.plain())}"
+    bases = asked.value if isinstance(asked.value, list) else [asked]
+    if not bases or not all(isinstance(base.value, str) for base in bases):
+        what = f"must be the name or path of another study, or a list of them, but got {show(asked.plain())}"
         refuse(what, asked.place, key="extends", hint="for example extends: xquad-mini")
-    base = find_study(asked.value, cwd=cwd, beside=path, at=str(asked.place))
-    chain = (*chain, path.resolve())
+    under = [_base(base, path, cwd, (*chain, path.resolve())) for base in bases]
+    return reduce(merge, (*under, tree))
+
+
+def _base(asked: Node, path: Path, cwd: Path, chain: tuple[Path, ...]) -> Node:
+    """The tree of a study that the file `path` extends; of several the later one is on top."""
+    base = find_study(str(asked.value), cwd=cwd, beside=path, at=str(asked.place))
     if base.resolve() in chain or len(chain) >= MOST_EXTENDS:
         way = " -> ".join(one.name for one in (*chain, base))
         rule = (
@@ -101,7 +108,7 @@ def _extended(path: Path, cwd: Path, chain: tuple[Path, ...]) -> Node:
             else f"must go through at most {MOST_EXTENDS} files"
         )
         refuse(f"{rule}, but goes {way}", asked.place, key="extends", hint="remove one of these extends")
-    return merge(_extended(base, cwd, chain), tree)
+    return _extended(base, cwd, chain)
 
 
 def _read(path: Path, cwd: Path) -> str:

@@ -2,102 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-from raysched.study.values import (
-    MOST_POINTS,
-    OBJECTIVES,
-    SCHEDULES,
-    WITHOUT_K,
-    Gpu,
-    Interval,
-    Labels,
-    Language,
-    Lr,
-    Name,
-    ScheduleName,
-    Seeds,
-    no_repeats,
-    refused,
-)
+from raysched.study.inputs import Data, Model, Strict
+from raysched.study.search import Search
+from raysched.study.values import Gpu, Labels, Language, Name, Seeds, TaskName, metrics, no_repeats, refused
 
-__all__ = ["SCHEDULES", "WITHOUT_K", "Strict", "Study"]
-
-
-class Strict(BaseModel):
-    """Frozen, and refuses keys it does not know and values of the wrong type."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
-
-class Data(Strict):
-    """Where rows come from, and how they are cut into features."""
-
-    train: Name = Field(description="training rows: `mini`, a hub name (owner/name) or a local file")
-    dev: Name = Field(description="source-language dev rows, the only ones that steer: like train")
-    test: Name = Field(description="test rows: `mini`, a hub name, or a local file with {language} in its name")
-    folder: Name | None = Field(
-        default=None, description="a local folder to look the published files up in, instead of the hub"
-    )
-    train_examples: int | None = Field(default=None, ge=1, description="train on so many examples; all when null")
-    subset: Literal["random", "first_n"] = Field(default="random", description="which ones, if not all")
-    max_length: int = Field(default=384, ge=16, le=8192, description="tokens of a feature, question included")
-    doc_stride: int = Field(default=128, ge=1, description="tokens that neighbouring features of a long context share")
-    qa_padding: Literal["max", "dynamic_masked"] = Field(
-        default="max", description="max as in the paper; dynamic_masked is faster and masks the logits of padding"
-    )
-
-    @model_validator(mode="after")
-    def _stride_fits(self) -> Data:
-        if self.doc_stride >= self.max_length:
-            given = f"doc_stride={self.doc_stride}, max_length={self.max_length}"
-            raise refused(
-                f"doc_stride < max_length must hold, but got {given}",
-                key="doc_stride",
-                choices=[f"1 ... {self.max_length - 1}"],
-                hint="make data.doc_stride smaller (a third of data.max_length is customary)",
-            )
-        return self
-
-
-class TaskAdapter(Strict):
-    """The adapter that is trained: one bottleneck per layer (MAD-X; Pfeiffer et al. 2020)."""
-
-    placement: Literal["pfeiffer"] = Field(default="pfeiffer", description="after the feed-forward block of each layer")
-    reduction: int = Field(default=16, ge=1, description="hidden size divided by the size of the bottleneck")
-    activation: Literal["relu", "gelu", "swish"] = Field(default="relu", description="non-linearity of the bottleneck")
-
-
-class LanguageAdapterConfig(Strict):
-    """What every language adapter must be; one that was made otherwise is refused when it is loaded."""
-
-    placement: Literal["pfeiffer"] = Field(default="pfeiffer", description="after the feed-forward block of each layer")
-    reduction: int = Field(default=2, ge=1, description="hidden size divided by the size of the bottleneck")
-    invertible: bool = Field(default=True, description="with an invertible adapter at the embeddings")
-
-
-class Model(Strict):
-    """Backbone (frozen), language adapters (frozen) and the task adapter (trained)."""
-
-    backbone: Name = Field(description="`mini`, a hub name (owner/name) or a local folder")
-    language_adapters: Name = Field(description="`mini`, or a hub name or local folder with {language} in it")
-    language_adapter_config: LanguageAdapterConfig = LanguageAdapterConfig()
-    source_language: Language = Field(description="the language trained on; the others are only tested")
-    task_adapter: TaskAdapter = TaskAdapter()
-
-    @model_validator(mode="after")
-    def _one_adapter_a_language(self) -> Model:
-        if self.language_adapters != "mini" and "{language}" not in self.language_adapters:
-            raise refused(
-                f"must be mini or contain {{language}}, but got {self.language_adapters!r}",
-                key="language_adapters",
-                choices=("mini", "AdapterHub/xlm-roberta-base-{language}-wiki_pfeiffer", "folder/{language}"),
-                hint="write {language} where the name of the language stands",
-            )
-        return self
+MAIN = "test"
+"""Name of the test set that `data.test` and `evaluation.languages` make; others are named in `evaluation.also`."""
 
 
 class Training(Strict):
@@ -122,6 +36,9 @@ class Training(Strict):
         min_length=1,
         description="order in which schedule permutation wakes the layers; 0 is nearest the embeddings",
     )
+    surgical: tuple[Annotated[int, Field(ge=0)], ...] | None = Field(
+        default=None, min_length=1, description="the only layers that schedule surgical trains (Lee et al. 2022)"
+    )
     replay: Name | None = Field(default=None, description="the unfreeze_order.json that schedule replay repeats")
     checkpoint_every_steps: int = Field(default=500, ge=1, description="steps between checkpoints")
 
@@ -136,55 +53,8 @@ class Training(Strict):
                 if self.epochs is None
                 else "--set training.epochs=null keeps the steps, --set training.steps=null the epochs",
             )
-        if self.permutation is not None:
-            no_repeats("permutation", self.permutation)
-        return self
-
-
-class Search(Strict):
-    """What is searched: the product of schedule, lr and k (k only where the schedule uses it)."""
-
-    schedule: tuple[ScheduleName, ...] = Field(min_length=1, description="unfreezing schedules to compare")
-    lr: tuple[Lr, ...] = Field(min_length=1, description="learning rates")
-    k: tuple[Interval, ...] = Field(
-        default=(), description="unfreezing intervals in steps; standard and replay have none"
-    )
-    sampler: Literal["tpe", "random", "grid"] = Field(default="tpe", description="who chooses; grid takes every point")
-    points: int | None = Field(
-        default=None, ge=1, description="how many points tpe and random take (all when null); grid takes all"
-    )
-    seed: int = Field(default=0, ge=0, description="seed of the sampler")
-    objective: Name = Field(
-        default="source_dev/f1",
-        description="source_dev/<metric>, maximised: only source-language dev scores steer",
-        json_schema_extra={"enum": list(OBJECTIVES)},
-    )
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Search:
-        for key in ("schedule", "lr", "k"):
-            no_repeats(key, getattr(self, key))
-        needs = [schedule for schedule in self.schedule if schedule not in WITHOUT_K]
-        if needs and not self.k:
-            raise refused(
-                f"must hold at least one interval for schedule {', '.join(needs)}, but got none",
-                key="k",
-                choices=["a list of whole numbers from 1"],
-                hint=f"add k: [100] to search, or search only {' and '.join(sorted(WITHOUT_K))}, which have no k",
-            )
-        if self.objective not in OBJECTIVES:
-            what = f"must be a source-language dev score, but got {self.objective!r}"
-            if re.match(r"(test|target|oracle)\b", self.objective):
-                what += "; target-language scores never steer a zero-shot search"
-            raise refused(
-                what, key="objective", choices=OBJECTIVES, hint="targets are tested after training, and reported"
-            )
-        n_points = len(self.lr) * (len(self.schedule) - len(needs) + len(needs) * len(self.k))
-        if n_points > MOST_POINTS:
-            raise refused(
-                f"must hold at most {MOST_POINTS} points, but got {n_points}",
-                hint="shorten search.lr, search.k or search.schedule",
-            )
+        for key in ("permutation", "surgical"):
+            no_repeats(key, getattr(self, key) or ())
         return self
 
 
@@ -218,6 +88,11 @@ class FisherSelect(Strict):
         default="auto", description="how E over y ~ p(y|x) is taken; auto: exact up to 3 classes, else noise"
     )
     estimator: Literal["per_example", "batch"] = Field(default="per_example", description="per_example is equation 1")
+    preset: Literal["eq1", "released"] = Field(
+        default="eq1", description="released: as the authors' code measured, instead of equation 1; sets all the others"
+    )
+    draws: int = Field(default=1, ge=1, description="labels drawn per example, for noise and sampled")
+    adaptive: bool = Field(default=False, description="stop measuring once the best frozen layer is clear (3 SE)")
 
     @model_validator(mode="after")
     def _no_cross_terms(self) -> FisherSelect:
@@ -246,6 +121,28 @@ class Fisher(Strict):
     log: FisherLog = FisherLog()
 
 
+SetName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{1,31}$")]
+Scoring = Literal["squad", "mlqa"]
+ChineseMetric = Literal["squad", "mlqa", "char"]
+
+
+class TestSet(Strict):
+    """Rows that a run's selected checkpoint is tested on, and how answers are compared."""
+
+    test: Name = Field(description="test rows: `mini`, a hub name, or a local file with {language} in its name")
+    languages: tuple[Language, ...] = Field(min_length=1, description="tested languages; the source may be among them")
+    scoring: Scoring = Field(default="squad", description="answers normalised as by SQuAD, or per language as by MLQA")
+    chinese_metric: ChineseMetric | None = Field(
+        default=None,
+        description="Chinese answers split into words by white space (squad), as by MLQA, or into characters",
+    )
+
+    @model_validator(mode="after")
+    def _each_once(self) -> TestSet:
+        no_repeats("languages", self.languages)
+        return self
+
+
 class Evaluation(Strict):
     """Source-dev evaluation during training, and the target languages of the selected checkpoint."""
 
@@ -258,10 +155,22 @@ class Evaluation(Strict):
     batch_size: int = Field(default=64, ge=1, description="features per forward pass")
     n_best: int = Field(default=20, ge=1, description="start and end positions considered per feature")
     max_answer_length: int = Field(default=30, ge=1, description="tokens of the longest answer")
+    scoring: Scoring = Field(default="squad", description="answers normalised as by SQuAD, or per language as by MLQA")
+    chinese_metric: ChineseMetric | None = Field(
+        default=None,
+        description="Chinese answers split into words by white space (squad), as by MLQA, or into characters",
+    )
+    also: dict[SetName, TestSet] = Field(
+        default={}, description="further test sets of the same runs, by name; adding one to a sweep retrains nothing"
+    )
 
     @model_validator(mode="after")
     def _each_once(self) -> Evaluation:
         no_repeats("languages", self.languages)
+        if MAIN in self.also:
+            raise refused(
+                f"must not be named {MAIN}, as data.test is, but got {MAIN}", key="also", hint="choose another name"
+            )
         return self
 
 
@@ -275,7 +184,9 @@ class Study(Strict):
     """What is learned, on which data and model, what is searched, and what it may take."""
 
     description: str = Field(default="", max_length=2000, description="one line about this study")
-    task: Literal["qa"] = Field(description="qa: extractive question answering, scored by F1 and exact match")
+    task: TaskName = Field(
+        description="qa: extractive question answering (F1, exact match); choice: which of two; nli: inference"
+    )
     data: Data
     model: Model
     training: Training
@@ -290,18 +201,59 @@ class Study(Strict):
     @model_validator(mode="after")
     def _consistent(self) -> Study:
         no_repeats("seeds", self.seeds)
-        if "permutation" in self.search.schedule and self.training.permutation is None:
+        objectives = [f"source_dev/{metric}" for metric in metrics(self.task)]
+        if self.search.objective not in objectives:
             raise refused(
-                "must be given for schedule permutation, but got none",
-                key="training.permutation",
-                choices=["a list of layers, 0 nearest the embeddings"],
-                hint="for 12 layers, the top one awake: permutation: [10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0]",
+                f"must be a source-dev score of task {self.task}, but got {self.search.objective!r}",
+                key="search.objective",
+                choices=objectives,
+                hint="targets are tested after training, and reported",
             )
-        if "replay" in self.search.schedule and self.training.replay is None:
-            raise refused(
-                "must name an unfreeze_order.json for schedule replay, but got none",
-                key="training.replay",
-                choices=["a path"],
-                hint="an unfreeze_order.json is among the artifacts of every run",
-            )
+        for schedule, given, choices, hint in (
+            (
+                "permutation",
+                self.training.permutation,
+                "a list of layers, 0 nearest the embeddings",
+                "for 12 layers, the top one awake: permutation: [10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0]",
+            ),
+            (
+                "surgical",
+                self.training.surgical,
+                "a list of layers, 0 nearest the embeddings",
+                "the lowest three, for example: surgical: [0, 1, 2]",
+            ),
+            ("replay", self.training.replay, "a path", "an unfreeze_order.json is among the artifacts of every run"),
+        ):
+            if given is None and schedule in self.schedules:
+                raise refused(
+                    f"must be given for schedule {schedule}, but got none",
+                    key=f"training.{schedule}",
+                    choices=[choices],
+                    hint=hint,
+                )
         return self
+
+    @property
+    def schedules(self) -> tuple[str, ...]:
+        """Every schedule of the search, arms included."""
+        return tuple(dict.fromkeys((*self.search.schedule, *(arm.schedule for arm in self.search.arms))))
+
+    @property
+    def test_sets(self) -> dict[str, TestSet]:
+        """By name: `MAIN`, and those of `evaluation.also`."""
+        rules = {name: getattr(self.evaluation, name) for name in ("languages", "scoring", "chinese_metric")}
+        return {MAIN: TestSet(test=self.data.test, **rules), **self.evaluation.also}
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """The source language and every tested one."""
+        tested = (language for test_set in self.test_sets.values() for language in test_set.languages)
+        return tuple(dict.fromkeys((self.model.source_language, *tested)))
+
+    @property
+    def uses_adapters(self) -> bool:
+        """Whether any point trains a task adapter: full fine-tuning needs no language adapters."""
+        return "adapters" in (
+            *(self.search.method if self.search.schedule else ()),
+            *(a.method for a in self.search.arms),
+        )

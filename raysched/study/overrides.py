@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from raysched.errors import StudyError
-from raysched.study.choices import section
+from raysched.study.choices import known
 from raysched.study.messages import raise_all, secret_keys, unknown_key
 from raysched.study.yaml_text import Node, Place, parse
 
@@ -45,8 +45,7 @@ def override(text: str) -> Node:
         secret_keys(_nested(path, Node(None, place)))
     ):  # those are refused with the study, in words of their own
         for end in range(1, len(path) + 1):
-            parent = section(path[: end - 1])
-            if parent is None or path[end - 1] not in parent.model_fields:
+            if not known(path[:end]):
                 raise unknown_key(path[:end], place)
     return _nested(path, parse(value, str(place), option=True))
 

@@ -22,9 +22,12 @@ def json_schema() -> dict[str, Any]:
     }
     needed = {name: schema["$defs"][title].pop("required", None) for name, title in sections.items()}
     extends = {
-        "description": "another study, by name or path: this file changes only what it gives; lists are replaced",
-        "type": "string",
-        "minLength": 1,
+        "description": "another study, or several, by name or path: this file changes only what it gives; lists are "
+        "replaced, and of several studies the later one is on top",
+        "anyOf": [
+            {"type": "string", "minLength": 1},
+            {"type": "array", "items": {"type": "string", "minLength": 1}, "minItems": 1},
+        ],
         "title": "Extends",
     }
     complete = {

@@ -5,20 +5,36 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from raysched.study.model import WITHOUT_K, Search
+from raysched.study.search import Search
+from raysched.study.values import K, Method, uses_k
+
+__all__ = ["Point", "n_points", "points", "uses_k"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Point:
-    """One assignment of the searched values; `k` is None where the schedule has no use for it."""
+    """One assignment of the searched values; `k` is None where the schedule has no use for it.
+
+    `epochs` or `steps` is set where an arm has a length of its own.
+    """
 
     schedule: str
     lr: float
-    k: int | None = None
+    k: K | None = None
+    method: Method = "adapters"
+    epochs: int | None = None
+    steps: int | None = None
 
     def params(self) -> dict[str, Any]:
         """The values that exist in this point, in the order in which they are shown."""
-        values = {"schedule": self.schedule, "lr": self.lr, "k": self.k}
+        values = {
+            "schedule": self.schedule,
+            "method": None if self.method == "adapters" else self.method,
+            "lr": self.lr,
+            "k": self.k,
+            "epochs": self.epochs,
+            "steps": self.steps,
+        }
         return {name: value for name, value in values.items() if value is not None}
 
     def __str__(self) -> str:
@@ -28,18 +44,16 @@ class Point:
         )
 
 
-def uses_k(schedule: str) -> bool:
-    return schedule not in WITHOUT_K
-
-
 def points(search: Search) -> list[Point]:
-    """Every point of the space, schedule-major, in the order of the study file; no two do the same work."""
-    return [
-        Point(schedule=schedule, lr=lr, k=k)
+    """Every point of the space, schedule-major, in the order of the study file, then the arms; none stands twice."""
+    product = [
+        Point(schedule=schedule, method=method, lr=lr, k=k)
         for schedule in search.schedule
+        for method in search.method
         for lr in search.lr
         for k in (search.k if uses_k(schedule) else (None,))
     ]
+    return list(dict.fromkeys((*product, *(Point(**arm.model_dump()) for arm in search.arms))))
 
 
 def n_points(search: Search) -> int:

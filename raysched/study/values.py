@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, ValidationError, WithJsonSchema, WrapValidator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, WithJsonSchema, WrapValidator
 from pydantic_core import PydanticCustomError
 
-ScheduleName = Literal["standard", "gu", "lpft", "rand", "fun", "reverse", "permutation", "replay"]
-SCHEDULES: tuple[str, ...] = get_args(ScheduleName)
-WITHOUT_K = frozenset({"standard", "replay"})
+from raysched.study import plugins
+
+PUBLISHED = tuple(f"schedule-{number}" for number in range(10))
+"""The paper's ten random permutations of twelve layers, by its own names."""
+SCHEDULES = ("standard", "gu", "lpft", "rand", "fun", "reverse", "permutation", *PUBLISHED, "surgical", "replay")
+WITHOUT_K = frozenset({"standard", "surgical", "replay"})
 """Schedules to which `k` means nothing: a point with one of them has no k."""
 
-OBJECTIVES = ("source_dev/f1", "source_dev/em")
+TASKS: dict[str, tuple[str, ...]] = {"qa": ("f1", "em"), "choice": ("accuracy",), "nli": ("accuracy",)}
+"""Built-in tasks and their metrics, the first one the customary objective."""
 MOST_SEEDS, MOST_POINTS = 1000, 100_000
 
 Language = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,31}$")]
 Lr = Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]
-Interval = Annotated[int, Field(ge=1)]
 Name = Annotated[str, Field(min_length=1, max_length=500)]
+Method = Literal["adapters", "full"]
 Labels = Literal["auto", "exact", "noise", "sampled", "mode", "true"]
 
 
@@ -37,6 +42,44 @@ def no_repeats(key: str, values: tuple[Any, ...]) -> None:
             key=key,
             hint="remove the repetition",
         )
+
+
+def metrics(task: str) -> tuple[str, ...]:
+    """The metrics of a task, its own objective first. Raises StudyError for a plug-in that cannot be loaded."""
+    return TASKS[task] if task in TASKS else tuple(plugins.load("task", task).metrics)
+
+
+def uses_k(schedule: str) -> bool:
+    """Whether a point with this schedule has an interval k."""
+    if schedule in SCHEDULES:
+        return schedule not in WITHOUT_K
+    return bool(plugins.load("schedule", schedule).needs_k)
+
+
+def _one_of(kind: plugins.Kind, own: Iterable[str]) -> Any:
+    """Text that names a built-in, or what an installed package brings."""
+    names = tuple(own)
+
+    def check(value: str) -> str:
+        choices = (*names, *plugins.installed(kind))
+        if value not in choices:
+            meant = difflib.get_close_matches(value.lower(), choices, n=1)
+            hint = f"did you mean {meant[0]}?" if meant else "take one of the valid values"
+            raise refused(f"must be one of the valid values, but got {value!r}", choices=choices, hint=hint)
+        return value
+
+    named = {"anyOf": [{"enum": list(names)}, {"type": "string", "pattern": f"^{plugins.NAME.pattern}$"}]}
+    return Annotated[str, AfterValidator(check), WithJsonSchema(named)]
+
+
+def _interval(value: Any, handler: Any) -> Any:
+    """One message instead of one per member of the union."""
+    try:
+        return handler(value)
+    except ValidationError:
+        what = f"must be a number of steps from 1, early or even, but got {value!r}"
+        hint = "write a number without quotes; even is total steps / layers, early ends within a tenth of the steps"
+        raise refused(what, choices=("1, 2, 3, ...", "early", "even"), hint=hint) from None
 
 
 def _seed_list(value: Any) -> Any:
@@ -77,4 +120,10 @@ Seeds = Annotated[
         }
     ),
 ]
+ScheduleName = _one_of("schedule", SCHEDULES)
+TaskName = _one_of("task", TASKS)
+K = int | Literal["early", "even"]
+Interval = Annotated[Annotated[int, Field(ge=1)] | Literal["early", "even"], WrapValidator(_interval)]
+"""Steps between two events, or a share of the run: `even` spreads the events over all of it (k = N/L), `early` over
+its first tenth (kL << N)."""
 Gpu = Annotated[Literal["auto"] | Annotated[float, Field(ge=0)], WrapValidator(_gpu)]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,12 +14,13 @@ from torch.nn import functional
 
 from raysched.errors import Diverged
 from raysched.study.identity import digest
-from raysched.study.model import Study
+from raysched.study.model import Study, TestSet
 from raysched.tasks import features as windows
 from raysched.tasks import metrics
 from raysched.tasks.features import Features, Role
 from raysched.tasks.predictions import Prediction
 from raysched.tasks.squad import Row
+from raysched.tasks.task import Logits
 
 PAD_TO_MULTIPLE = 8
 INITIAL_STD = 0.02
@@ -33,7 +35,9 @@ class QATask:
     B windows of a batch, T tokens, H hidden values, N windows in all.
     """
 
-    metrics = ("f1", "em")
+    metrics: tuple[str, ...] = ("f1", "em")
+    form = "qa"
+    rows_per_example = 1
 
     def __init__(self, study: Study) -> None:
         self.data = study.data
@@ -45,15 +49,12 @@ class QATask:
         lengths = {"max_length": self.data.max_length, "doc_stride": self.data.doc_stride}
         return digest(["qa", windows.VERSION, source, role, tokenizer_digest, lengths], length=32)
 
-    def train_features(self, rows: Sequence[Row], tokenizer: Any) -> Features:
-        return self._features(rows, tokenizer, "train")
-
-    def eval_features(self, rows: Sequence[Row], tokenizer: Any) -> Features:
-        return self._features(rows, tokenizer, "eval")
-
-    def _features(self, rows: Sequence[Row], tokenizer: Any, role: Role) -> Features:
+    def features(self, rows: Sequence[Row], tokenizer: Any, role: Role) -> Features:
         lengths = {"max_length": self.data.max_length, "doc_stride": self.data.doc_stride}
         return windows.build(rows, tokenizer, role=role, **lengths)
+
+    def load_features(self, folder: Path, key: str, make: Callable[[], Features]) -> Features:
+        return windows.cached_features(folder, key, make)
 
     def batch(self, features: Features, indices: Sequence[int] | NDArray[np.integer]) -> dict[str, Tensor]:
         """int64 tensors: `input_ids`, `attention_mask` (B,T), `start_positions`, `end_positions` (B,).
@@ -85,8 +86,10 @@ class QATask:
             return self.data.max_length
         return min(self.data.max_length, -(-longest // PAD_TO_MULTIPLE) * PAD_TO_MULTIPLE)
 
-    def head(self, hidden_size: int) -> nn.Module:
-        """Linear H -> 2 (start, end), drawn from the global generator."""
+    def head(
+        self, *, hidden_size: int, model_type: str, pooler: Mapping[str, Tensor] | None, dropout: float
+    ) -> nn.Module:
+        """Linear H -> 2 (start, end), drawn from the global generator; it reads every token, so no pooler."""
         head = nn.Linear(hidden_size, 2)
         nn.init.normal_(head.weight, std=INITIAL_STD)
         nn.init.zeros_(head.bias)
@@ -120,20 +123,16 @@ class QATask:
         return torch.stack(losses).mean()
 
     def predict(
-        self,
-        rows: Sequence[Row],
-        features: Features,
-        start_logits: Sequence[NDArray[np.floating]] | NDArray[np.floating],
-        end_logits: Sequence[NDArray[np.floating]] | NDArray[np.floating],
+        self, rows: Sequence[Row], features: Features, logits: Logits, language: str, rules: TestSet | None
     ) -> list[Prediction]:
         """One prediction per row, in order: the best span of any of its windows.
 
-        `start_logits[i]` belongs to window i and holds at least its length; what lies beyond is ignored. Where no
-        window has an allowed span, the answer is empty. Raises `Diverged` for a logit that is not a number.
+        `logits[i]` are the start and end logits of window i, at least its length; what lies beyond is ignored. Where
+        no window has an allowed span, the answer is empty. Raises `Diverged` for a logit that is not a number.
         """
         best: list[Span | None] = [None] * len(rows)
         for window in range(len(features)):
-            span = self._best_span(features, window, start_logits[window], end_logits[window])
+            span = self._best_span(features, window, *logits[window])
             example = int(features.example[window])
             held = best[example]
             if span is not None and (held is None or span[0] > held[0]):
@@ -163,12 +162,12 @@ class QATask:
             int(features.char_end[offset + e[column]]),
         )
 
-    def score(self, rows: Sequence[Row], predictions: Sequence[Prediction]) -> dict[str, float]:
-        """`{"f1", "em"}`, 0 to 100: official SQuAD v1.1 means over the questions."""
-        if [row["id"] for row in rows] != [prediction.example_id for prediction in predictions]:
-            raise ValueError("predictions must answer the rows one by one, in their order")
-        scores = [metrics.squad(p.prediction, row["answers"]["text"]) for row, p in zip(rows, predictions, strict=True)]
-        return {name: metrics.mean(score[name] for score in scores) for name in self.metrics}
+    def score(self, predictions: Sequence[Prediction]) -> dict[str, float]:
+        """`{"f1", "em"}`, 0 to 100: means over the questions."""
+        return {
+            "f1": metrics.mean(p.f1 for p in predictions if p.f1 is not None),
+            "em": metrics.mean(p.em for p in predictions),
+        }
 
 
 def _prediction(row: Row, span: Span | None) -> Prediction:

@@ -39,7 +39,8 @@ class Sources:
 
     train: Content
     dev: Content
-    test: dict[str, Content]
+    tests: dict[str, dict[str, Content]]
+    """By test set and language."""
 
 
 def resolve(study: Study, *, check: bool = True, known: Iterable[Content] = ()) -> Sources:
@@ -52,18 +53,24 @@ def resolve(study: Study, *, check: bool = True, known: Iterable[Content] = ()) 
     source = study.model.source_language
     asked: Asked = {}
     pinned = {content.where: content for content in known if content.path is None and content.where != MINI}
-    train = _content(study, "train", source, asked, pinned)
-    dev = _content(study, "dev", source, asked, pinned)
-    test = {language: _content(study, "test", language, asked, pinned) for language in study.evaluation.languages}
+    train = _content(study, study.data.train, "train", source, asked, pinned)
+    dev = _content(study, study.data.dev, "dev", source, asked, pinned)
+    tests = {
+        name: {
+            language: _content(study, test_set.test, "test", language, asked, pinned) for language in test_set.languages
+        }
+        for name, test_set in study.test_sets.items()
+    }
     if check:
         if train.where == MINI or train.path is not None:
             rows(train, study, "train", source)
         if dev.path is not None:
             _all_rows(dev, "dev", source)
-        for language, content in test.items():
-            if content.path is not None:
-                _all_rows(content, "test", language)
-    return Sources(train=train, dev=dev, test=test)
+        for test in tests.values():
+            for language, content in test.items():
+                if content.path is not None:
+                    _all_rows(content, "test", language)
+    return Sources(train=train, dev=dev, tests=tests)
 
 
 def rows(
@@ -115,9 +122,10 @@ def _subset(found: list[Row], study: Study, seed: int) -> list[Row]:
     return [found[index] for index in sorted(order[:n])]
 
 
-def _content(study: Study, role: Role, language: str, asked: Asked, pinned: Mapping[str, Content]) -> Content:
+def _content(
+    study: Study, value: str, role: Role, language: str, asked: Asked, pinned: Mapping[str, Content]
+) -> Content:
     """`asked` remembers what the hub said: each repository is asked for once, so all its parts are of one commit."""
-    value = getattr(study.data, role)
     if value == MINI:
         return _mini(role, language)
     if local.is_local(value):

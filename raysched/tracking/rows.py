@@ -13,6 +13,7 @@ from typing import Any
 from raysched.records.files import canonical
 from raysched.records.history import Row
 from raysched.records.record import Record, Scores
+from raysched.study.model import MAIN
 
 MAX_TEXT = 500
 """Characters of a parameter or tag."""
@@ -64,13 +65,6 @@ def _values(row: Row) -> dict[str, float]:
     return {}
 
 
-def evaluation(record: Record, evaluation_id: str) -> dict[str, Scores]:
-    """language -> scores of the study's evaluation, or of the only other one there is."""
-    if evaluation_id in record.tests or len(record.tests) != 1:
-        return record.tests.get(evaluation_id, {})
-    return next(iter(record.tests.values()))
-
-
 def average(tests: Mapping[str, Scores], source_language: str) -> Scores:
     """Mean over the target languages; the source language is never among them."""
     targets = [scores for language, scores in tests.items() if language != source_language]
@@ -78,31 +72,42 @@ def average(tests: Mapping[str, Scores], source_language: str) -> Scores:
     return {metric: fmean(scores[metric] for scores in targets) for metric in metrics}
 
 
-def final_scores(record: Record, evaluation_id: str, source_language: str) -> dict[str, float]:
-    """test/<language>/<metric> and test/average/<metric> of a record."""
-    tests = evaluation(record, evaluation_id)
-    named = {**tests, "average": average(tests, source_language)}
-    return {
-        f"test/{language}/{metric}": score for language, scores in named.items() for metric, score in scores.items()
-    }
+def final_scores(record: Record, evaluation_ids: Mapping[str, str], source_language: str) -> dict[str, float]:
+    """test/<language>/<metric> and test/average/<metric>, of other test sets test/<set>/<language>/<metric>.
+
+    `evaluation_ids` are those of this record, by test set.
+    """
+    scores: dict[str, float] = {}
+    for name, evaluation_id in evaluation_ids.items():
+        prefix = "test" if name == MAIN else f"test/{name}"
+        tests = record.tests.get(evaluation_id, {})
+        named = {**tests, "average": average(tests, source_language)}
+        scores |= {
+            f"{prefix}/{language}/{metric}": score
+            for language, values in named.items()
+            for metric, score in values.items()
+        }
+    return scores
 
 
-def final_scalars(record: Record, evaluation_id: str, source_language: str) -> list[Scalar]:
+def final_scalars(record: Record, evaluation_ids: Mapping[str, str], source_language: str) -> list[Scalar]:
     """Test scores, and those on source dev, of the selected checkpoint, at its step."""
     step = record.selected_step if record.selected_step is not None else record.steps
     scores = {f"val/selected/{metric}": score for metric, score in record.source_dev.items()}
-    scores |= final_scores(record, evaluation_id, source_language)
+    scores |= final_scores(record, evaluation_ids, source_language)
     return [Scalar(key=key, value=value, step=step, time_ms=record.ended_ms) for key, value in scores.items()]
 
 
 def cell_scalars(
-    records: Sequence[Record], evaluation_ids: Sequence[str], n_seeds: int, source_language: str, time_ms: int
+    records: Sequence[Record],
+    evaluation_ids: Sequence[Mapping[str, str]],
+    n_seeds: int,
+    source_language: str,
+    time_ms: int,
 ) -> list[Scalar]:
     """Mean and standard deviation (ddof 1) over a cell's runs; only counts where a seed is missing or failed."""
     finished = [
-        (record, evaluation_id)
-        for record, evaluation_id in zip(records, evaluation_ids, strict=True)
-        if record.status == "finished"
+        (record, ids) for record, ids in zip(records, evaluation_ids, strict=True) if record.status == "finished"
     ]
     values = {
         "n_seeds": float(len(finished)),
@@ -111,8 +116,8 @@ def cell_scalars(
     if finished and len(finished) == n_seeds:
         each = [
             {f"val/{metric}": score for metric, score in record.source_dev.items()}
-            | final_scores(record, evaluation_id, source_language)
-            for record, evaluation_id in finished
+            | final_scores(record, ids, source_language)
+            for record, ids in finished
         ]
         for key in sorted(set.intersection(*map(set, each))):
             seeds = [scores[key] for scores in each]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from raysched.errors import DamageError, StoppedError
@@ -90,12 +90,12 @@ class RunUpload:
             self.cursor.sending = None
             self.cursors.save(self.cursor)
 
-    def results(self, evaluation_id: str, source_language: str) -> None:
+    def results(self, evaluation_ids: Mapping[str, str], source_language: str) -> None:
         """Test scores, tags and artifacts of a run that is done."""
         record, run_id = self.record, self.cursor.mlflow_id
         assert record is not None
         assert run_id is not None
-        self.store.log(run_id, rows.final_scalars(record, evaluation_id, source_language))
+        self.store.log(run_id, rows.final_scalars(record, evaluation_ids, source_language))
         tags = {
             "unfreeze_order": rows.unfreeze_text(record.unfreeze_order),
             "raysched.attempt": record.attempt_folder,

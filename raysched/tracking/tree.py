@@ -191,7 +191,7 @@ class Tree:
         end_ms = max(ended, default=self._last_ms()) if over else self._last_ms()
         if over:
             records = [self._record(run) for run in point.run_ids.values() if run in recorded]
-            ids = [self._evaluation(record.run_id) for record in records]
+            ids = [self._evaluations(record) for record in records]
             source = self._inputs()[0].model.source_language
             self.store.log(run_id, rows.cell_scalars(records, ids, len(point.run_ids), source, end_ms))
         self._nodes.set_status(cursor, status, end_ms)
@@ -199,8 +199,11 @@ class Tree:
     def _record(self, run_id: str) -> Record:
         return read_record(self.layout.run(run_id).record)
 
-    def _evaluation(self, run_id: str) -> str:
-        return evaluation_id(*self._inputs(), run_id)
+    def _evaluations(self, record: Record) -> dict[str, str]:
+        """The ids of the record's evaluations, by test set."""
+        study, resolved = self._inputs()
+        method = record.params.get("method", "adapters")
+        return {name: evaluation_id(study, resolved, record.run_id, name, method) for name in study.test_sets}
 
     def _one_run(self, point: PointTaken, seed: int, run_id: str, cell_id: str) -> None:
         entry = self.ledger.recorded.get(run_id)
@@ -233,7 +236,7 @@ class Tree:
             running = self.driver_alive and self.ledger.running(run_id)
             self._nodes.set_status(cursor, "RUNNING" if running else "KILLED", self._last_ms())
             return
-        upload.results(self._evaluation(run_id), self._inputs()[0].model.source_language)
+        upload.results(self._evaluations(record), self._inputs()[0].model.source_language)
         status: Status = "FINISHED" if record.status == "finished" else "FAILED"
         self._nodes.set_status(cursor, status, record.ended_ms or self.ledger.recorded[run_id].time_ms)
 

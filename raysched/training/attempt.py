@@ -20,6 +20,7 @@ from raysched.records.layout import AttemptLayout
 from raysched.records.ledger import now_ms
 from raysched.records.record import AttemptResult, write_result
 from raysched.study.identity import RunSpec
+from raysched.study.model import MAIN
 from raysched.tasks import predictions as parquet
 from raysched.tasks.predictions import Prediction
 from raysched.training import checkpoint
@@ -37,7 +38,7 @@ from raysched.training.events import (
 from raysched.training.loop import TrainingRun
 
 
-def to_row(event: TrainingEvent, evaluation_id: str, time_ms: int) -> Row | None:
+def to_row(event: TrainingEvent, evaluation_ids: Mapping[str, str], time_ms: int) -> Row | None:
     """The history row of an event; None for events that leave no trace there."""
     data = {key: value for key, value in asdict(event).items() if key != "step"}
     match event:
@@ -50,7 +51,8 @@ def to_row(event: TrainingEvent, evaluation_id: str, time_ms: int) -> Row | None
         case Evaluated():
             return Row(kind="evaluated", step=event.step, time_ms=time_ms, data=data)
         case Tested():
-            return Row(kind="tested", step=event.step, time_ms=time_ms, data={"evaluation_id": evaluation_id, **data})
+            data |= {"evaluation_id": evaluation_ids[event.test_set]}
+            return Row(kind="tested", step=event.step, time_ms=time_ms, data=data)
         case _:
             return None
 
@@ -83,7 +85,7 @@ class Attempt:
         self.covered = 0
         self.saved = (0, "")
         self.predictions: dict[str, Path] = {}
-        self.tested: dict[str, dict[str, float]] = {}
+        self.tested: dict[str, dict[str, dict[str, float]]] = {}
         self._resume([layout, *earlier])
 
     def _resume(self, attempts: list[AttemptLayout]) -> None:
@@ -134,8 +136,8 @@ class Attempt:
 
     def _append(self, event: TrainingEvent) -> None:
         if isinstance(event, Tested):
-            self.tested[event.language] = dict(event.scores)
-        row = to_row(event, self.spec.evaluation_id, self.now_ms())
+            self.tested.setdefault(self.spec.evaluation_ids[event.test_set], {})[event.language] = dict(event.scores)
+        row = to_row(event, self.spec.evaluation_ids, self.now_ms())
         if row is not None:
             self.writer.append(row)
 
@@ -152,12 +154,16 @@ class Attempt:
         self.sealed.append(self.writer.seal(self.covered, self.step))
         self.covered = self.step
 
-    def _keep(self, language: str, predictions: list[Prediction]) -> None:
-        path = self.layout.predictions / f"{language}.parquet"
-        spec = self.spec
-        origin = parquet.Origin(run_id=spec.run_id, evaluation_id=spec.evaluation_id, language=language, split="test")
-        parquet.write(path, predictions, origin)
-        self.predictions[language] = path
+    def _keep(self, test_set: str, language: str, predictions: list[Prediction]) -> None:
+        name = f"{language}.parquet" if test_set == MAIN else f"{test_set}/{language}.parquet"
+        origin = parquet.Origin(
+            run_id=self.spec.run_id,
+            evaluation_id=self.spec.evaluation_ids[test_set],
+            language=language,
+            split="test",
+        )
+        parquet.write(self.layout.predictions / name, predictions, origin)
+        self.predictions[name] = self.layout.predictions / name
 
     def _finish(self, event: Finished) -> None:
         """Save the adapter, seal the rest and write this attempt's claim: a run is done when the driver accepts it."""
@@ -186,7 +192,7 @@ class Attempt:
                 steps=self.step,
                 selected_step=event.selected_step,
                 source_dev=dict(event.source_dev),
-                tests={self.spec.evaluation_id: self.tested},
+                tests=self.tested,
                 unfreeze_order=((0, tuple(initial)), *run.schedule.order),
                 segments=tuple(self.sealed),
                 files={str(path.relative_to(root)): files.sha256_file(path) for path in kept},

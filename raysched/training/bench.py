@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 import torch
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
@@ -15,21 +15,23 @@ from raysched import hub
 from raysched.errors import MissingError, StudyError
 from raysched.madx import MadX
 from raysched.study.identity import Content, Resolved, RunSpec, digest
-from raysched.study.model import Study
+from raysched.study.model import MAIN, Study, TestSet
 from raysched.tasks import sources
-from raysched.tasks.features import Features, cached_features, tokenizer_digest
+from raysched.tasks.features import tokenizer_digest
 from raysched.tasks.local import Role
-from raysched.tasks.qa import QATask
-from raysched.tasks.squad import Row
+from raysched.tasks.task import Role as TaskRole
+from raysched.tasks.task import Row, make_task
 from raysched.training.seeding import global_rng, stream
 
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """Rows of one language with their evaluation features."""
+    """Rows of one language with their evaluation features; `rules` say how answers are compared, None on dev."""
 
     rows: list[Row]
-    features: Features
+    features: Any
+    language: str
+    rules: TestSet | None = None
 
 
 class Bench:
@@ -43,14 +45,14 @@ class Bench:
         """
         torch.set_num_threads(study.training.threads)
         self.study, self.resolved, self.cache = study, resolved, cache
-        self.task = QATask(study)
+        self.task = make_task(study)
         folder = hub.local_folder(resolved.backbone)
         adapters = {language: hub.local_folder(content) for language, content in resolved.language_adapters.items()}
         model = MadX.load(folder, adapters, study.model.language_adapter_config)
         self.model = model.to(torch.device(resolved.device))
         self.tokenizer = _tokenizer(folder)
         self._tokenizer_digest = tokenizer_digest(self.tokenizer)
-        self._tests: dict[str, Scored] = {}
+        self._tests: dict[tuple[str, str], Scored] = {}
 
     @staticmethod
     def key(study: Study, resolved: Resolved) -> str:
@@ -62,19 +64,18 @@ class Bench:
             }
         )
 
-    def _features(self, content: Content, role: Role, language: str, rows: Callable[[], list[Row]]) -> Features:
-        kind: Literal["train", "eval"] = "train" if role == "train" else "eval"
-        make = self.task.train_features if kind == "train" else self.task.eval_features
+    def _features(self, content: Content, role: Role, language: str, rows: Callable[[], list[Row]]) -> Any:
+        kind: TaskRole = "train" if role == "train" else "eval"
         source = sources.identity(content, self.study, role, language)
         key = self.task.features_key(source, kind, self._tokenizer_digest)
-        return cached_features(self.cache, key, lambda: make(rows(), self.tokenizer))
+        return self.task.load_features(self.cache, key, lambda: self.task.features(rows(), self.tokenizer, kind))
 
-    def _scored(self, content: Content, role: Role, language: str) -> Scored:
+    def _scored(self, content: Content, role: Role, language: str, rules: TestSet | None = None) -> Scored:
         rows = sources.rows(content, self.study, role, language)
-        return Scored(rows, self._features(content, role, language, lambda: rows))
+        return Scored(rows, self._features(content, role, language, lambda: rows), language, rules)
 
     @cached_property
-    def train(self) -> Features:
+    def train(self) -> Any:
         content, language = self.resolved.train, self.study.model.source_language
         # The rows themselves are read only where their features are not there yet.
         return self._features(content, "train", language, lambda: sources.rows(content, self.study, "train", language))
@@ -83,10 +84,12 @@ class Bench:
     def dev(self) -> Scored:
         return self._scored(self.resolved.dev, "dev", self.study.model.source_language)
 
-    def test(self, language: str) -> Scored:
-        if language not in self._tests:
-            self._tests[language] = self._scored(self.resolved.test[language], "test", language)
-        return self._tests[language]
+    def test(self, language: str, test_set: str = MAIN) -> Scored:
+        key = (test_set, language)
+        if key not in self._tests:
+            content = self.resolved.tests(test_set)[language]
+            self._tests[key] = self._scored(content, "test", language, self.study.test_sets[test_set])
+        return self._tests[key]
 
     def start(self, spec: RunSpec) -> None:
         """Make the model new for one run: fresh task adapter and head from the run's init stream."""

@@ -62,8 +62,9 @@ class CheckpointDue(TrainingEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tested(TrainingEvent):
-    """Scores (0-100) of the selected checkpoint on one language's test set; `step` is the selected step."""
+    """Scores (0-100) of the selected checkpoint on one language of a test set; `step` is the selected step."""
 
+    test_set: str
     language: str
     scores: Mapping[str, float]
 

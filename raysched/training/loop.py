@@ -59,8 +59,11 @@ class TrainingRun:
         self.bench, self.spec, self.study = bench, spec, study
         bench.start(spec)
         self.model, self.task = bench.model, bench.task
+        length = (study.training.epochs, study.training.steps)
+        if spec.point.epochs is not None or spec.point.steps is not None:
+            length = (spec.point.epochs, spec.point.steps)
         self.total, self.per_epoch = total_steps(
-            len(bench.train), study.training.batch_size, epochs=study.training.epochs, steps=study.training.steps
+            len(bench.train), study.training.batch_size, epochs=length[0], steps=length[1]
         )
         self.parameters = self.model.trainable()
         self.layers = TrainableLayers(self.model.layer_parameters(), list(self.model.head.parameters()))
@@ -70,7 +73,7 @@ class TrainingRun:
             list(self.parameters.values()), lr=spec.point.lr, weight_decay=study.training.weight_decay, fused=True
         )
         self.config = schedule_config(
-            study, spec.resolved, spec.point, self.model.n_layers, stream(spec.seed, "schedule")
+            study, spec.resolved, spec.point, self.model.n_layers, stream(spec.seed, "schedule"), self.total
         )
         self.schedule = Unfreezing(self.config)
         self.state = State()
@@ -221,6 +224,7 @@ class TrainingRun:
             estimator=settings.estimator,
             generator=generator(stream(self.spec.seed, "fisher", step, 1)),
             targets=self.task.targets,
+            rows_per_example=self.task.rows_per_example,
         )
         return FisherMeasured(
             step=step,
@@ -240,7 +244,7 @@ class TrainingRun:
     def _evaluate(self, step: int) -> Evaluated:
         """Score source dev; the best step so far (the earliest of equals) keeps a copy of its tensors."""
         language = self.study.model.source_language
-        scores, _ = evaluate(self.bench, self.bench.dev, language, self.study.evaluation.batch_size)
+        scores, _ = evaluate(self.bench, self.bench.dev, self.study.evaluation.batch_size)
         metric = self.study.search.objective.removeprefix("source_dev/")
         best = not self.state.best_scores or scores[metric] > self.state.best_scores[metric]
         if best:
@@ -250,16 +254,16 @@ class TrainingRun:
 
     # -- test -------------------------------------------------------------------------------------------------
 
-    def test(self, keep: Callable[[str, list[Prediction]], Any]) -> Iterator[TrainingEvent]:
-        """Score the selected checkpoint on every test language, handing its predictions to `keep`, then `Finished`.
+    def test(self, keep: Callable[[str, str, list[Prediction]], Any]) -> Iterator[TrainingEvent]:
+        """Score the selected checkpoint on every language of every test set, handing its predictions to `keep`.
 
-        Only now are target languages looked at: nothing that steers has seen them (decision 3).
+        Only now are target languages looked at: nothing that steers has seen them (decision 3). Ends with `Finished`.
         """
         self.model.load_task_state(self.best_tensors)
-        for language in self.study.evaluation.languages:
-            scores, predictions = evaluate(
-                self.bench, self.bench.test(language), language, self.study.evaluation.batch_size
-            )
-            keep(language, predictions)
-            yield Tested(step=self.state.best_step, language=language, scores=scores)
+        for name, test_set in self.study.test_sets.items():
+            for language in test_set.languages:
+                scored = self.bench.test(language, name)
+                scores, predictions = evaluate(self.bench, scored, self.study.evaluation.batch_size)
+                keep(name, language, predictions)
+                yield Tested(step=self.state.best_step, test_set=name, language=language, scores=scores)
         yield Finished(step=self.state.step, selected_step=self.state.best_step, source_dev=self.state.best_scores)

@@ -9,11 +9,24 @@ from raysched.errors import MissingError, StudyError
 from raysched.study.identity import Resolved
 from raysched.study.model import Study
 from raysched.study.space import Point
+from raysched.study.values import K
 from raysched.unfreezing.schedule import Replay, ScheduleConfig, replay_from_json
 
+EARLY_SHARE = 0.1
+"""`early` ends unfreezing within this share of a run's steps."""
 
-def schedule_config(study: Study, resolved: Resolved, point: Point, n_layers: int, seed: int) -> ScheduleConfig:
-    """The schedule of `point` for `n_layers` layers; `seed` is that of the run's schedule stream.
+
+def interval(k: K | None, n_layers: int, total: int) -> int | None:
+    """`k` in steps, at least 1: `even` is N/L, `early` a tenth of that (N total steps, L layers)."""
+    if not isinstance(k, str):
+        return k
+    return max(1, int(total * (EARLY_SHARE if k == "early" else 1)) // n_layers)
+
+
+def schedule_config(
+    study: Study, resolved: Resolved, point: Point, n_layers: int, seed: int, total: int
+) -> ScheduleConfig:
+    """The schedule of `point` for `n_layers` layers and `total` steps; `seed` is that of the run's schedule stream.
 
     Raises:
         StudyError: a permutation or recorded order is of another number of layers.
@@ -22,7 +35,7 @@ def schedule_config(study: Study, resolved: Resolved, point: Point, n_layers: in
     return ScheduleConfig(
         name=point.schedule,
         n_layers=n_layers,
-        k=point.k,
+        k=interval(point.k, n_layers, total),
         seed=seed,
         gu_phase=study.training.gu_phase,
         permutation=study.training.permutation if point.schedule == "permutation" else None,

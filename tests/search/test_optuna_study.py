@@ -18,7 +18,7 @@ import pytest
 from raysched.errors import DamageError, MissingError, StoppedError, StudyError
 from raysched.search import optuna_study
 from raysched.search.optuna_study import Asked, OptunaStudy, study_name
-from raysched.study.model import Search
+from raysched.study.search import Search
 from raysched.study.space import Point, points
 
 ALL = ("tpe", "random", "grid")

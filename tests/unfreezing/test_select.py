@@ -9,7 +9,7 @@ from collections import Counter
 
 import pytest
 
-from raysched.study.model import SCHEDULES, WITHOUT_K
+from raysched.study.values import SCHEDULES, WITHOUT_K
 from raysched.unfreezing.select import PERMUTATIONS, RULES, event_rng
 
 # Written out a second time, from the paper's appendix: schedule-0 to schedule-9.
