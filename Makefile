@@ -13,7 +13,7 @@ PYTHON  ?=
 # Tests ask no hub, and two cores are not shared by dozens of threads.
 TEST_ENV := HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 TESTS    := not slow and not network
-PURE     := raysched/unfreezing/select.py,raysched/unfreezing/schedule.py,raysched/search/cells.py,raysched/reports/stats.py,raysched/tasks/metrics.py
+PURE     := raysched/unfreezing/select.py,raysched/unfreezing/config.py,raysched/unfreezing/schedule.py,raysched/search/cells.py,raysched/reports/stats.py,raysched/tasks/metrics.py
 
 .DEFAULT_GOAL := install
 .PHONY: install sweep test lint types imports cover unit slow bench format clean help

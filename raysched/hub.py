@@ -12,7 +12,7 @@ import re
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -114,12 +114,8 @@ def parquet_files(names: Iterable[str]) -> dict[tuple[str, str], list[str]]:
     return found
 
 
-def parquet_rows(repo: str, config: str, split: str, revision: str) -> list[dict[str, Any]]:
-    """Rows of one split of a data set at a 40-hex commit, in file order."""
-    import datasets
-    from datasets.exceptions import DatasetGenerationError
-
-    datasets.disable_progress_bars()  # reading what is downloaded takes no time worth a bar
+def parquet_paths(repo: str, config: str, split: str, revision: str) -> list[str]:
+    """Local files that hold one split of a data set at a 40-hex commit, in order; downloaded where they are not yet."""
     found = parquet_files(files(repo, "dataset", revision))
     names = found.get((config, split), [])
     first = PARQUET[0].fullmatch(names[0]) if names else None
@@ -130,13 +126,24 @@ def parquet_rows(repo: str, config: str, split: str, revision: str) -> list[dict
             hint=OFFLINE_WAYS,
         )
     folder = snapshot(repo, "dataset", revision, names)
+    return [str(folder / name) for name in names]
+
+
+def parquet_rows(
+    repo: str, config: str, split: str, revision: str, *, columns: Collection[str] = ()
+) -> list[dict[str, Any]]:
+    """Rows of one split of a data set at a 40-hex commit, in file order; where it has any of `columns`, only those."""
+    import datasets
+    from datasets.exceptions import DatasetGenerationError
+
+    datasets.disable_progress_bars()  # reading what is downloaded takes no time worth a bar
     rows: list[dict[str, Any]] = []
-    for name in names:
-        path = str(folder / name)
+    for path in parquet_paths(repo, config, split, revision):
         try:
             with tempfile.TemporaryDirectory() as scratch:  # a second copy of what the hub's cache holds already
                 found_rows = datasets.Dataset.from_parquet(path, cache_dir=scratch, keep_in_memory=True)
-                rows += found_rows.to_list()
+                wanted = [name for name in found_rows.column_names if name in columns]
+                rows += (found_rows.select_columns(wanted) if wanted else found_rows).to_list()
         except (DatasetGenerationError, OSError, ValueError) as error:
             raise StudyError(f"not a whole Parquet file: {error}", key=path, hint="delete it") from error
     return rows
@@ -157,7 +164,7 @@ def _repository(repo: str, kind: Kind, revision: str | None, timeout_s: float) -
         except Exception as error:
             wait = 0.3 * attempt
             if attempt == ATTEMPTS or not _passing(error) or time.monotonic() + wait >= deadline:
-                raise _explained(error, repo, kind, revision) from error
+                raise explained(error, repo, kind, revision) from error
             time.sleep(wait)
     raise AssertionError("unreachable")
 
@@ -196,7 +203,7 @@ def _download(repo: str, kind: Kind, revision: str, names: list[str]) -> None:
             etag_timeout=REQUEST_TIMEOUT_S,
         )
     except Exception as error:
-        raise _explained(error, repo, kind, revision) from error
+        raise explained(error, repo, kind, revision) from error
     folder = _snapshot_folder(repo, kind, revision)
     missing = [name for name in names if not (folder / name).is_file()]
     if missing:
@@ -217,7 +224,7 @@ def _status(error: Exception) -> int | None:
     return getattr(getattr(error, "response", None), "status_code", None)
 
 
-def _explained(error: Exception, repo: str, kind: Kind, revision: str | None) -> RayschedError:
+def explained(error: Exception, repo: str, kind: Kind, revision: str | None) -> RayschedError:
     """The user's words for what went wrong at the hub."""
     from huggingface_hub.errors import GatedRepoError, HFValidationError, RevisionNotFoundError
 

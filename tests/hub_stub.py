@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import threading
@@ -22,6 +23,9 @@ class HubStub:
         self.repositories: dict[tuple[str, str], dict[str, Any]] = {}
         self.requests: list[str] = []
         self.fail_next: list[int] = []
+        self.created: dict[str, bool] = {}
+        """Repositories that a client made: name -> private."""
+        self.refuse_writing = False
         self.url = ""
 
     def add(self, kind: str, name: str, files: dict[str, bytes], *, ref: str = "main", gated: bool = False) -> str:
@@ -49,6 +53,32 @@ def _handler(stub: HubStub) -> type[BaseHTTPRequestHandler]:
 
         def do_GET(self) -> None:
             self.answer()
+
+        def do_POST(self) -> None:
+            path = unquote(urlsplit(self.path).path)
+            stub.requests.append(f"POST {path}")
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            if stub.refuse_writing or not self.headers.get("Authorization"):
+                return self.send(403, b'{"error": "no right to write"}')
+            name = "/".join(path.strip("/").split("/")[2:4])
+            if path == "/api/repos/create":
+                asked = json.loads(body)
+                name = f"{asked['organization']}/{asked['name']}"
+                stub.created[name] = asked.get("private", False)
+                stub.add("model", name, {})
+                return self.say({"url": f"{stub.url}/{name}", "name": name})
+            if path.endswith("/preupload/main"):
+                files = [file["path"] for file in json.loads(body)["files"]]
+                return self.say({"files": [{"path": f, "uploadMode": "regular", "shouldIgnore": False} for f in files]})
+            if path.endswith("/commit/main"):
+                lines = [json.loads(line) for line in body.splitlines()]
+                given = [line["value"] for line in lines if line["key"] == "file"]
+                sha = stub.add("model", name, {one["path"]: base64.b64decode(one["content"]) for one in given})
+                return self.say({"commitUrl": f"{stub.url}/{name}/commit/{sha}", "commitOid": sha, "success": True})
+            self.say({"errors": [], "warnings": []})  # the card's front matter is checked before
+
+        def say(self, value: Any) -> None:
+            self.send(200, json.dumps(value).encode(), {"Content-Type": "application/json"})
 
         def answer(self) -> None:
             path = unquote(urlsplit(self.path).path)

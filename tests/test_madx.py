@@ -35,7 +35,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
     return Tiny.make(tmp_path_factory.mktemp("madx"), LANGUAGES)
 
 
-def head(hidden_size: int) -> nn.Module:
+def head(*, hidden_size: int, **_: Any) -> nn.Module:
     return nn.Linear(hidden_size, 2)
 
 
@@ -157,7 +157,7 @@ def test_unknown_languages_are_refused(model: MadX) -> None:
 
 def test_layers_and_trained_parameters(model: MadX) -> None:
     assert (model.n_layers, model.hidden_size) == (LAYERS, WIDTH)
-    assert [[tuple(one.weight.shape) for one in linears] for linears in model.task_linears()] == [
+    assert [[tuple(one.weight.shape) for one in linears] for linears in model.measured_modules()] == [
         [(WIDTH // 4, WIDTH), (WIDTH, WIDTH // 4)]
     ] * LAYERS
     layers = model.backbone.encoder.layer

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from raysched.cli.pretrain_options import pretrain
+
 app = typer.Typer(
     name="raysched",
     help="Sweeps of adapter runs for zero-shot cross-lingual transfer, on Ray.",
@@ -18,7 +20,9 @@ app = typer.Typer(
 
 STORAGE = "./raysched-runs"
 
-StudyName = Annotated[str, typer.Argument(metavar="STUDY", help="A study's name, or the path of a study file.")]
+StudyName = Annotated[
+    str, typer.Argument(metavar="STUDY", help="A study's name, a suite's, SUITE.PART, or the path of such a file.")
+]
 SweepName = Annotated[str | None, typer.Argument(metavar="SWEEP", help="A sweep's name; needless where there is one.")]
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the study, as in the file.")
@@ -59,13 +63,14 @@ def sweep(
         bool, typer.Option("--allow-offline-tracking", help="Start although the MLflow server does not answer.")
     ] = False,
 ) -> int:
-    """Run a study to its report. The same command continues it after any interruption."""
+    """Run a study, or all studies of a suite, to the report. The same command continues after any interruption."""
     from raysched.cli import sweeping
-    from raysched.study.load import load_study
+    from raysched.study.load import Suite, load
 
-    loaded = load_study(study, overrides or (), name=name)
-    return sweeping.sweep(
-        loaded,
+    loaded = load(study, overrides or (), name=name)
+    parts = loaded.parts if isinstance(loaded, Suite) else (loaded,)
+    return sweeping.sweep_all(
+        parts,
         storage=storage,
         mlflow_uri=mlflow,
         address=address,
@@ -88,11 +93,11 @@ def plan(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Show every point, its runs and what they cost. Spends nothing, needs no network."""
+    """Show every point, its runs and what they cost; of a suite its parts. Spends nothing, needs no network."""
     from raysched.cli import planning
-    from raysched.study.load import load_study
+    from raysched.study.load import load
 
-    planning.show(load_study(study, overrides or (), name=name), storage, step_seconds, steps, as_json)
+    planning.show(load(study, overrides or (), name=name), storage, step_seconds, steps, as_json)
 
 
 @app.command()
@@ -122,14 +127,73 @@ def status(sweep: SweepName = None, storage: Storage = STORAGE, as_json: Json = 
 
 @app.command()
 def report(
-    sweep: SweepName = None,
+    sweeps: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="SWEEP...", help="Sweeps' names, or a suite's; needless where there is one sweep."),
+    ] = None,
     storage: Storage = STORAGE,
     to: Annotated[Path | None, typer.Option("--to", metavar="DIR", help="Folder of the report.")] = None,
+    against: Annotated[
+        str | None, typer.Option("--against", metavar="paper", help="Set the sweeps beside the paper's numbers.")
+    ] = None,
+    paper_model: Annotated[
+        str | None,
+        typer.Option(
+            "--paper-model", metavar="MODEL", help="mBERT, XLM-R or mDeBERTa, if the backbone's name is other."
+        ),
+    ] = None,
+    paper_dataset: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--paper-dataset", metavar="[SET=]DATASET", help="XQuAD, MLQA, XCOPA or XNLI, if the name is other."
+        ),
+    ] = None,
 ) -> None:
     """Write tables, unfreeze orders and tr(F) curves of a finished or half-finished sweep."""
     from raysched.cli import looking
 
-    looking.report(sweep, storage, to)
+    if against is None:
+        looking.report(sweeps or [], storage, to)
+    else:
+        looking.report_against(against, sweeps or [], storage, to, paper_model, paper_dataset or [])
+
+
+@app.command()
+def export(
+    sweep: SweepName = None,
+    to: Annotated[Path, typer.Option("--to", metavar="DIR", help="A new folder for the adapter.")] = ...,  # type: ignore[assignment]
+    best: Annotated[bool, typer.Option("--best", help="The best seed of the best cell on source dev.")] = False,
+    run: Annotated[str | None, typer.Option("--run", metavar="ID", help="One run, by its id or its beginning.")] = None,
+    push: Annotated[str | None, typer.Option("--push", metavar="OWNER/NAME", help="To the hub as well.")] = None,
+    private: Annotated[bool, typer.Option("--private", help="Make the hub's repository a private one.")] = False,
+    storage: Storage = STORAGE,
+) -> None:
+    """Write a run's task adapter and head in AdapterHub layout, with a card."""
+    from raysched.cli import exporting
+
+    exporting.export(sweep, storage, best=best, run=run, to=to, push=push, private=private)
+
+
+@app.command()
+def evaluate(
+    adapter: Annotated[Path, typer.Argument(metavar="ADAPTER", help="A folder with a task adapter and its head.")],
+    task: Annotated[
+        str | None,
+        typer.Option("--task", metavar="TEST", help="xquad, mlqa, xcopa, xnli, mini, a hub name or a file."),
+    ] = None,
+    languages: Annotated[
+        str | None, typer.Option("--languages", metavar="XX,YY", help="Tested languages (default: the study's).")
+    ] = None,
+    study: Annotated[
+        str | None, typer.Option("--study", help="Settings of an adapter that raysched did not export.")
+    ] = None,
+    overrides: Overrides = None,
+    to: Annotated[Path | None, typer.Option("--to", metavar="DIR", help="Keep predictions and scores there.")] = None,
+) -> None:
+    """Score a saved task adapter on test sets, with nothing trained."""
+    from raysched.cli import exporting
+
+    exporting.evaluate(adapter, task=task, languages=languages, study=study, overrides=overrides or (), to=to)
 
 
 @app.command()
@@ -146,7 +210,7 @@ def ui(
 
 @app.command()
 def studies(as_json: Json = False) -> None:
-    """List the studies that can be named here."""
+    """List the studies and suites that can be named here."""
     from raysched.cli import looking
 
     looking.studies(as_json)
@@ -174,29 +238,4 @@ def doctor(
     return checkup.doctor(storage, mlflow, address)
 
 
-pretrain = typer.Typer(no_args_is_help=True, help="Make backbones and language adapters.", rich_markup_mode=None)
 app.add_typer(pretrain, name="pretrain")
-
-
-@pretrain.command()
-def mini(to: Annotated[Path, typer.Option("--to", metavar="DIR", help="Where to write.")]) -> None:
-    """Make the mini world's backbone and language adapters again, from nothing."""
-    from raysched.cli import checkup
-
-    checkup.pretrain_mini(to)
-
-
-@pretrain.command()
-def random(
-    to: Annotated[Path, typer.Option("--to", metavar="DIR", help="Where to write.")],
-    tokenizer: Annotated[Path, typer.Option("--tokenizer", metavar="DIR", help="Folder with tokenizer.json[.gz].")],
-    languages: Annotated[str, typer.Option("--languages", help="Languages, separated by commas.")],
-    layers: Annotated[int, typer.Option("--layers", min=1)] = 12,
-    width: Annotated[int, typer.Option("--width", min=4, help="Hidden size; 4 attention heads.")] = 64,
-    max_length: Annotated[int, typer.Option("--max-length", min=16)] = 384,
-    seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
-) -> None:
-    """Make a small XLM-R backbone with random weights around a real tokenizer, to try a pipeline on real text."""
-    from raysched.cli import checkup
-
-    checkup.pretrain_random(to, tokenizer, languages, layers, width, max_length, seed)

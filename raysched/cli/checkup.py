@@ -1,11 +1,10 @@
-"""`doctor` and `pretrain`: what a sweep needs, checked or made."""
+"""`doctor`: what a sweep needs, checked."""
 
 from __future__ import annotations
 
 import os
 import shutil
 from collections.abc import Callable
-from pathlib import Path
 
 from raysched.cli.terminal import terminal
 from raysched.errors import DONE, OUTSIDE_MISSING, RayschedError
@@ -85,36 +84,3 @@ def _cluster(address: str | None) -> str:
     from raysched.runners import ray_cluster
 
     return ray_cluster.describe(address)
-
-
-def pretrain_mini(to: Path) -> None:
-    """Make the shipped assets of the mini world again below `to`."""
-    import torch
-
-    from raysched.training import pretrain_mini as recipe
-    from raysched.training.mlm import MlmStep
-
-    console = terminal()
-
-    def show(part: str, step: MlmStep) -> None:
-        if step.step % 100 == 0:
-            console.print(f"{part}: step {step.step}, loss {step.loss:.3f}", highlight=False)
-
-    torch.set_num_threads(1)  # as the shipped weights were made; more threads add up in another order
-    recipe.pretrain_mini(to, progress=show)
-    console.print(f"written: {to}", highlight=False)
-
-
-def pretrain_random(
-    to: Path, tokenizer: Path, languages: str, layers: int, width: int, max_length: int, seed: int
-) -> None:
-    """Make a random backbone and print the overrides that use it."""
-    from raysched.training import random_madx
-
-    codes = [code.strip() for code in languages.split(",") if code.strip()]
-    backbone, template = random_madx.make(
-        to, random_madx.load_tokenizer(tokenizer), codes, layers=layers, width=width, max_length=max_length, seed=seed
-    )
-    terminal().print(
-        f"use it:  --set model.backbone={backbone} --set 'model.language_adapters={template}'", highlight=False
-    )

@@ -9,13 +9,17 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
 from raysched.cli.terminal import terminal
 from raysched.errors import MissingError, StudyError
 from raysched.records import lock
-from raysched.records.layout import SweepLayout, sweeps
+from raysched.records.layout import SweepLayout, storage_folder, sweeps
+
+if TYPE_CHECKING:
+    from raysched.reports.status import CellStatus
 
 
 def find(name: str | None, storage: str) -> SweepLayout:
@@ -45,22 +49,63 @@ def find(name: str | None, storage: str) -> SweepLayout:
     return layout
 
 
+def find_all(names: list[str], storage: str) -> list[SweepLayout]:
+    """The sweeps of these names, or the only one there; a suite's name stands for its parts, `<suite>.<part>`.
+
+    Raises:
+        StudyError: a name is malformed, or needed and not given.
+        MissingError: there is no such sweep, and no part of such a suite.
+    """
+    from raysched.study.load import suite_parts
+
+    there = sweeps(storage)
+    found: dict[str, SweepLayout] = {}
+    for name in names:
+        order = suite_parts(name)
+        parts = [layout for layout in there if layout.name.startswith(f"{name}.")]
+        parts.sort(key=lambda layout: order.index(layout.name) if layout.name in order else len(order))
+        alone = not parts or any(layout.name == name for layout in there)
+        found |= {layout.name: layout for layout in ([find(name, storage)] if alone else parts)}
+    return list(found.values()) or [find(None, storage)]
+
+
 def status(name: str | None, storage: str, as_json: bool) -> None:
-    """Print where a sweep is, cell by cell."""
+    """Print where a sweep is, cell by cell; of a suite every part that was started, and which were not."""
+    from raysched.study.load import suite_parts
+
+    layouts = find_all([name] if name else [], storage)
+    names = [layout.name for layout in layouts]
+    waiting = [part for part in suite_parts(name or "") if part not in names and names != [name]]
+    if as_json:
+        shown = [_status_json(layout) for layout in layouts]
+        suite = {"suite": name, "parts": shown, "not_started": waiting}
+        print(json.dumps(shown[0] if names == [name] or name is None else suite))  # noqa: T201
+        return
+    for layout in layouts:
+        _show_status(layout)
+    if waiting:
+        terminal().print(f"not started: {', '.join(waiting)}", highlight=False)
+
+
+def _cells(layout: SweepLayout, alive: bool) -> list[CellStatus]:
     from raysched.reports.status import cells_status, checkpoint_steps
     from raysched.reports.sweep import read_sweep
 
-    layout = find(name, storage)
     sweep = read_sweep(layout)
+    return cells_status(sweep, checkpoint_steps(layout, sweep.state), driver_alive=alive)
+
+
+def _status_json(layout: SweepLayout) -> dict[str, Any]:
     alive = lock.held(layout.lock)
-    cells = cells_status(sweep, checkpoint_steps(layout, sweep.state), driver_alive=alive)
-    holder = lock.holder(layout.lock) if alive else None
-    if as_json:
-        value = {"sweep": layout.name, "driver": holder, "cells": [cell.to_json() for cell in cells]}
-        print(json.dumps(value))  # noqa: T201
-        return
+    cells = [cell.to_json() for cell in _cells(layout, alive)]
+    return {"sweep": layout.name, "driver": lock.holder(layout.lock) if alive else None, "cells": cells}
+
+
+def _show_status(layout: SweepLayout) -> None:
+    alive = lock.held(layout.lock)
+    cells = _cells(layout, alive)
     console = terminal()
-    driver = f"driver: {lock.describe(holder)}" if alive else "no driver runs it now"
+    driver = f"driver: {lock.describe(lock.holder(layout.lock))}" if alive else "no driver runs it now"
     console.print(f"{layout.name}: {driver}", highlight=False)
     table = Table(box=None, pad_edge=False)
     for column in ("point", "seeds done", "failed", "running", "source dev", "step", "left"):
@@ -89,11 +134,40 @@ def status(name: str | None, storage: str, as_json: bool) -> None:
                 )
 
 
-def report(name: str | None, storage: str, to: Path | None) -> None:
+def report(names: list[str], storage: str, to: Path | None) -> None:
+    """Write the report of each sweep, and print its path."""
     from raysched.reports.report import write_report
 
-    layout = find(name, storage)
-    print(write_report(layout, to or layout.reports))  # noqa: T201
+    layouts = find_all(names, storage)
+    for layout in layouts:
+        folder = layout.reports if to is None else to if len(layouts) == 1 else to / layout.name
+        print(write_report(layout, folder))  # noqa: T201
+
+
+def report_against(
+    paper: str, names: list[str], storage: str, to: Path | None, model: str | None, datasets: list[str]
+) -> None:
+    """Set the sweeps beside the paper in one page, and print its path.
+
+    Raises:
+        StudyError: nothing of them is in the paper.
+        MissingError: there is no such sweep.
+    """
+    if paper != "paper":
+        raise StudyError(f"must be paper, but got {paper!r}", key="--against", choices=("paper",))
+    from raysched.reports.against_paper import write_against_paper
+    from raysched.reports.comparison import Names
+    from raysched.reports.sweep import read_sweep
+    from raysched.study.load import suite_parts
+
+    known = Names.read(model, datasets)
+    layouts = {layout.name: layout for layout in find_all(names, storage)}
+    if to is None:
+        several = len(names) > 1
+        name = names[0] if names else next(iter(layouts))
+        to = storage_folder(storage) / "reports" if several else SweepLayout(storage, name).reports
+    waiting = [part for name in names if name not in layouts for part in suite_parts(name) if part not in layouts]
+    print(write_against_paper([read_sweep(one) for one in layouts.values()], known, to, waiting))  # noqa: T201
 
 
 def ui(name: str | None, storage: str, port: int) -> int:
@@ -139,17 +213,18 @@ def _serve(command: list[str], environment: dict[str, str]) -> int:
 
 
 def studies(as_json: bool) -> None:
-    """List what `load_study` finds by name."""
+    """List what `load` finds by name."""
     from raysched.study.load import study_names
 
     found = study_names()
     if as_json:
-        rows = [{"name": i.name, "description": i.description, "points": i.points, "runs": i.runs} for i in found]
-        print(json.dumps(rows))  # noqa: T201
+        keys = ("name", "description", "points", "runs", "parts")
+        print(json.dumps([{key: getattr(info, key) for key in keys} for info in found]))  # noqa: T201
         return
     table = Table(box=None, pad_edge=False)
-    for column in ("study", "points", "runs", ""):
+    for column in ("study", "parts", "points", "runs", ""):
         table.add_column(column)
     for info in found:
-        table.add_row(info.name, str(info.points), str(info.runs), info.problem or info.description)
+        counts = (str(len(info.parts) or "-"), str(info.points), str(info.runs))
+        table.add_row(info.name, *counts, info.problem or info.description)
     terminal().print(table)

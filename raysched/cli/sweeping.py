@@ -13,12 +13,23 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 from raysched.cli.terminal import terminal
-from raysched.errors import StudyError
+from raysched.errors import (
+    BAD_INPUT,
+    DONE,
+    OUTSIDE_MISSING,
+    RESUMABLE,
+    SOME_RUNS_FAILED,
+    Interrupted,
+    RayschedError,
+    StudyError,
+)
 from raysched.runners import sweep as service
 from raysched.runners.driver import Driver
 from raysched.study.load import LoadedStudy
 from raysched.study.space import Point, n_points, points
 
+WORSE = (DONE, SOME_RUNS_FAILED, RESUMABLE, OUTSIDE_MISSING, BAD_INPUT)
+"""Exit codes of a sweep, each worse than those before it."""
 PLAIN_EVERY_S = 15.0
 """Without a terminal a line of progress is printed so often."""
 
@@ -109,6 +120,57 @@ class Screen:
         return Group(table, bar, f"{done}/{self.study_runs} runs, {self._eta()}")
 
 
+def sweep_all(parts: Sequence[LoadedStudy], *, storage: str, mlflow_uri: str | None, **options: object) -> int:
+    """Run or continue one sweep after the other, those of a suite; return the worst of their exit codes.
+
+    What can be refused is refused before the first one starts. Ctrl-C and SIGTERM end it all; any other failure ends
+    its own sweep alone, and is said once more at the end.
+
+    Raises:
+        RayschedError: of a single sweep, or of what is refused before anything starts.
+    """
+    if len(parts) == 1:
+        return sweep(parts[0], storage=storage, mlflow_uri=mlflow_uri, **options)
+    console = terminal()
+    _check_all(parts, storage)
+    failures: dict[str, RayschedError] = {}
+    codes = [DONE]
+    for number, part in enumerate(parts, start=1):
+        console.print(f"[{number}/{len(parts)}] {part.name}", highlight=False, markup=False)
+        try:
+            codes.append(sweep(part, storage=storage, mlflow_uri=mlflow_uri, **options))
+        except Interrupted:
+            raise
+        except RayschedError as error:
+            console.print(f"stopped: {error}", highlight=False, markup=False)
+            failures[part.name] = error
+            codes.append(error.exit_code)
+    for name, failure in failures.items():
+        console.print(f"{name}: {failure.what}", highlight=False, markup=False)
+    console.print(f"{len(parts) - len(failures)} of {len(parts)} sweeps came to their end.", highlight=False)
+    return max(codes, key=WORSE.index)
+
+
+def _check_all(parts: Sequence[LoadedStudy], storage: str) -> None:
+    """Refuse now what the last sweep would refuse after days: a changed study, an input that is not there.
+
+    Raises:
+        StudyError, MissingError: under the name of the sweep; of several, the first, with the names of the others.
+    """
+    terminal().print(f"checking data and models of {len(parts)} sweeps ...", highlight=False)
+    failures = {}
+    for part in parts:
+        try:
+            service.check(part, storage)
+        except RayschedError as error:
+            failures[part.name] = error
+    if failures:
+        name, first = next(iter(failures.items()))
+        others = f"; the same or other problems: {', '.join([*failures][1:])}" if len(failures) > 1 else ""
+        key = f"{name}: {first.key}" if first.key else name
+        raise type(first)(first.what + others, key=key, choices=first.choices, hint=first.hint) from first
+
+
 def sweep(loaded: LoadedStudy, *, storage: str, mlflow_uri: str | None, **options: object) -> int:
     """Run or continue a sweep, write its report, and say where everything is; return the exit code."""
     console = terminal()
@@ -122,10 +184,14 @@ def sweep(loaded: LoadedStudy, *, storage: str, mlflow_uri: str | None, **option
     report = write_report(outcome.layout, outcome.layout.reports)
     where = "" if str(storage) == "./raysched-runs" else f" --storage {storage}"
     done = f"{outcome.n_runs} runs are done" + (f", {outcome.n_failed} of them failed" if outcome.n_failed else "")
-    console.print(f"{done}; {outcome.n_new} of them now." if outcome.n_new else f"{done}; nothing was left to do.")
+    now = [f"{outcome.n_new} of them now"] if outcome.n_new else []
+    now += [f"{outcome.n_tested} tested on what came later"] if outcome.n_tested else []
+    console.print(f"{done}; {', '.join(now) or 'nothing was left to do'}.")
     console.print(f"report:  {report}", highlight=False)
     if mlflow_uri is None:
         console.print(f"browse:  raysched ui {outcome.layout.name}{where}", highlight=False)
+    for run_id, why in outcome.untested.items():
+        screen.warn(f"run {run_id} could not be tested: {why}")
     if not outcome.uploaded:
         screen.warn("MLflow does not hold everything yet; the same command uploads the rest")
     if outcome.n_failed:
@@ -136,6 +202,8 @@ def sweep(loaded: LoadedStudy, *, storage: str, mlflow_uri: str | None, **option
 def parse_point(values: Sequence[str], loaded: LoadedStudy) -> Point:
     """`schedule=gu lr=1e-3 k=20` as a point of the study; a value with one choice may be left out.
 
+    `method`, `epochs` and `steps` tell arms apart.
+
     Raises:
         StudyError: no such point is in the study's search space.
     """
@@ -143,8 +211,10 @@ def parse_point(values: Sequence[str], loaded: LoadedStudy) -> Point:
     given: dict[str, str] = {}
     for text in values:
         key, equals, value = text.partition("=")
-        if not equals or key not in ("schedule", "lr", "k"):
-            raise StudyError(f"must be KEY=VALUE, but got {text!r}", key="--point", choices=("schedule=", "lr=", "k="))
+        keys = ("schedule", "method", "lr", "k", "epochs", "steps")
+        if not equals or key not in keys:
+            choices = [f"{one}=" for one in keys]
+            raise StudyError(f"must be KEY=VALUE, but got {text!r}", key="--point", choices=choices)
         given[key] = value
     found = [point for point in valid if all(_same(point, key, value) for key, value in given.items())]
     if len(found) != 1:
@@ -159,7 +229,7 @@ def parse_point(values: Sequence[str], loaded: LoadedStudy) -> Point:
 
 
 def _same(point: Point, key: str, text: str) -> bool:
-    value = point.params().get(key)
+    value = getattr(point, key)
     try:
         return value == (text if isinstance(value, str) else type(value)(text)) if value is not None else False
     except ValueError:

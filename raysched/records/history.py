@@ -25,7 +25,7 @@ NUMBERS: dict[str, tuple[str, ...]] = {
     "metrics": ("values",),
     "evaluated": ("scores",),
     "unfroze": (),
-    "fisher": ("traces", "se"),
+    "fisher": ("traces", "se", "lead"),
     "tested": ("scores",),
     "note": (),
 }
@@ -39,7 +39,8 @@ class Row:
     metrics    values {"train/loss": 1.2, ...}
     evaluated  language, scores {"f1", "em"} (0-100, source dev), best
     unfroze    event, layers (those that woke now), awake (all that are awake); at step 0 the initial ones
-    fisher     purpose "select" | "log", traces (L,), se (L,), awake, n_batches, n_examples, labels
+    fisher     purpose "select" | "log", traces (L,), se (L,), awake, n_batches, n_examples, labels, estimator,
+               scale (of one released batch to B * ||mean g||^2), lead [difference, se] of an adaptive measurement
     tested     evaluation_id, language, scores
     note       text
     """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import raysched
@@ -11,10 +11,22 @@ from raysched.errors import DamageError
 from raysched.records.files import make_folder, write_atomic
 from raysched.records.layout import SweepLayout
 from raysched.records.record import Record
-from raysched.reports.stats import summarise
+from raysched.reports.stats import groups, summarise
 from raysched.reports.sweep import Sweep, read_sweep
-from raysched.reports.tables import DAGGER, CellRow, cell_rows, order_table, score_table, selected
+from raysched.reports.tables import (
+    DAGGER,
+    CellRow,
+    cell_rows,
+    contender,
+    markdown,
+    metric_name,
+    order_table,
+    score_table,
+    selected,
+)
+from raysched.study.model import TestSet
 from raysched.study.space import Point
+from raysched.study.values import metrics
 
 TRACES, ORDERS = "fisher_trace.png", "unfreeze_order.png"
 
@@ -34,7 +46,9 @@ def write_report(layout: SweepLayout, to: Path) -> Path:
         f"# {layout.name}\n",
         *([sweep.study.description + "\n"] if sweep.study.description else []),
         _header(sweep),
+        _test_sets(sweep),
         _scores(sweep, metric),
+        _groups(sweep, metric, best),
         _orders(sweep, best, to),
         _traces(sweep, best, to, damaged),
         _problems(sweep, damaged),
@@ -54,24 +68,50 @@ def _header(sweep: Sweep) -> str:
     revisions = {
         "train": sweep.resolved.train.revision,
         "dev": sweep.resolved.dev.revision,
-        **{f"test {language}": content.revision for language, content in sorted(sweep.resolved.test.items())},
         "backbone": sweep.resolved.backbone.revision,
     }
     facts = {
         "sweep": f"{sweep.layout.name} ({state.opened.uid if state.opened else ''})",
-        "study": f"{study.task}, {study.model.backbone}, trained on {study.data.train} ({source})",
+        "study": f"{study.task}, {study.model.backbone}, trained on {sweep.training_rows} ({source})",
         "seeds": f"{len(study.seeds)} per point ({', '.join(map(str, study.seeds))})",
         "cells": f"{complete} complete of {len(state.points)} taken so far",
         "runs": f"{len(finished)} finished, {len(records) - len(finished)} failed, "
         f"{planned - len(records)} not done, of {planned}",
-        "selection": f"checkpoints and points are selected by {study.search.objective} ({source}); "
-        "target languages steer nothing, their scores are zero-shot",
+        "selection": f"checkpoints and points are selected by {study.search.objective} on {study.data.dev} ({source}, "
+        "dev split); target languages steer nothing, their scores are zero-shot",
         "code": _versions(records),
         "time": f"{_hours(last_ms - state.opened_ms)} from the start to the last record; "
         f"{_hours(1000 * sum(record.train_seconds for record in finished))} of training in the attempts that finished",
         "data": ", ".join(f"{name} `{revision[:12]}`" for name, revision in revisions.items()),
     }
     return "".join(f"- **{name}**: {fact}\n" for name, fact in facts.items())
+
+
+def _test_sets(sweep: Sweep) -> str:
+    """Where the rows of every test set are from, and how many of each language were scored."""
+    lines = []
+    for name, test_set in sweep.study.test_sets.items():
+        counts, contents = sweep.n_tested(name), sweep.resolved.tests(name)
+        counted = [(language, str(counts.get(language, "-"))) for language in test_set.languages]
+        revisions = [(language, f"`{contents[language].revision[:12]}`") for language in test_set.languages]
+        lines.append([name, test_set.test, _scoring(sweep, test_set), _each(counted, " each"), _each(revisions)])
+    return "## Test sets\n\n" + markdown(["name", "data", "scored as", "rows scored", "revision"], lines, left=5)
+
+
+def _scoring(sweep: Sweep, test_set: TestSet) -> str:
+    """The metrics, and for answers the rules by which they are compared."""
+    names = ", ".join(map(metric_name, metrics(sweep.study.task)))
+    if sweep.study.task != "qa":
+        return names
+    chinese = f", Chinese {test_set.chinese_metric}" if test_set.chinese_metric else ""
+    return f"{names} ({test_set.scoring}{chinese})"
+
+
+def _each(values: Sequence[tuple[str, str]], shared: str = "") -> str:
+    """`en 1190, th 1190` shortened to `1190` and `shared` where all are equal."""
+    if len({value for _, value in values}) == 1:
+        return values[0][1] + shared
+    return ", ".join(f"{language} {value}" for language, value in values)
 
 
 def _hours(milliseconds: float) -> str:
@@ -92,26 +132,47 @@ def _versions(records: Iterable[Record]) -> str:
 
 
 def _scores(sweep: Sweep, objective: str) -> str:
-    """One table per metric, the objective's first."""
+    """One table per metric and test set, the objective's metric first."""
     found = {metric for record in sweep.records.values() for metric in record.source_dev}
     parts = ["## Scores\n"]
     if not found:
         return parts[0] + "\nNo run is finished yet.\n"
+    chosen = {row.number for row in selected(cell_rows(sweep, objective))}
     for metric in sorted(found, key=lambda metric: (metric != objective, metric)):
-        rows = cell_rows(sweep, metric)
-        chosen = {row.number for row in selected(cell_rows(sweep, objective))}
-        name = metric.upper()
-        if len(chosen) < len(rows):
-            parts.append(f"### {name}: each schedule's point, selected on source dev\n")
-            parts.append(score_table([row for row in rows if row.number in chosen], sweep.study.evaluation.languages))
-        parts.append(f"### {name}: every point\n")
-        parts.append(score_table(rows, sweep.study.evaluation.languages))
+        for name, test_set in sweep.study.test_sets.items():
+            rows = cell_rows(sweep, metric, name)
+            title = f"{metric_name(metric)} on {name} ({test_set.test})"
+            if len(chosen) < len(rows):
+                parts.append(f"### {title}: each schedule's point, selected on source dev\n")
+                parts.append(score_table([row for row in rows if row.number in chosen], test_set.languages))
+            parts.append(f"### {title}: every point\n")
+            parts.append(score_table(rows, test_set.languages))
+    targets = {name: ", ".join(sweep.targets(name)) or "no language" for name in sweep.study.test_sets}
+    averaged = "; ".join(f"{languages} ({name})" for name, languages in targets.items())
     parts.append(
-        "Mean ± standard deviation (ddof 1) over n seeds, 0-100. The target average is over "
-        f"{', '.join(sweep.targets()) or 'no language'}. **Bold**: the best mean of a column among complete cells. "
-        f"{DAGGER}: fewer seeds than planned.\n"
+        "Mean ± standard deviation (ddof 1) over n seeds, 0-100. "
+        f"The target average is over {averaged}. **Bold**: the best mean of a column among complete cells. "
+        f"{DAGGER}: fewer seeds than planned. -: not tested yet.\n"
     )
     return "\n".join(parts)
+
+
+def _groups(sweep: Sweep, metric: str, best: list[CellRow]) -> str:
+    """Which of three and more methods transfer alike, by the mean of their target averages over the test sets."""
+    rows = {name: {row.number: row for row in cell_rows(sweep, metric, name)} for name in sweep.study.test_sets}
+    means = {}
+    for chosen in best:
+        averages = [of[chosen.number].average for of in rows.values()]
+        transfer = [summary.mean for summary in averages if summary is not None]
+        if chosen.complete and len(transfer) == len(rows):
+            means[contender(chosen.point)] = sum(transfer) / len(transfer)
+    if len(means) < 3:
+        return ""
+    lines = [
+        [f"{means[group[0]]:.2f}", ", ".join(f"{name} {means[name]:.2f}" for name in group)] for group in groups(means)
+    ]
+    title = f"Within one point of the best that is not in a group yet, by the mean {metric_name(metric)} over targets"
+    return f"### Alike in transfer\n\n{title}:\n\n" + markdown(["best", "points"], lines)
 
 
 def _orders(sweep: Sweep, best: list[CellRow], to: Path) -> str:
@@ -125,7 +186,7 @@ def _orders(sweep: Sweep, best: list[CellRow], to: Path) -> str:
             layers.update(layer for _, woken in record.unfreeze_order for layer in woken)
             woken = [woken for step, woken in record.unfreeze_order if step and woken]
             if woken and all(len(one) == 1 for one in woken):  # one layer at a time; lpft wakes all at once
-                orders.setdefault(row.point.schedule, []).append([one[0] for one in woken])
+                orders.setdefault(contender(row.point), []).append([one[0] for one in woken])
     parts = ["## Unfreeze orders\n", table]
     if orders:
         from raysched.reports.figures import order_figure  # matplotlib takes a second
@@ -145,13 +206,13 @@ def _traces(sweep: Sweep, best: list[CellRow], to: Path, damaged: list[str]) -> 
                 damaged.append(str(error).replace("\n", " "))
                 continue
             if curve:
-                curves.setdefault(row.point.schedule, []).append(curve)
+                curves.setdefault(contender(row.point), []).append(curve)
     if not curves:
         return ""
     from raysched.reports.figures import trace_figure  # matplotlib takes a second
 
     write_atomic(to / TRACES, trace_figure(curves))
-    points = "; ".join(str(row.point) for row in best if row.point.schedule in curves)
+    points = "; ".join(str(row.point) for row in best if contender(row.point) in curves)
     return f"## Fisher trace\n\n![tr(F) per awake adapter against the step]({TRACES})\n\nPoints shown: {points}.\n"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 
@@ -29,3 +29,16 @@ def summarise(values: Iterable[float]) -> Summary | None:
         raise ValueError(f"values must be finite, but got {ordered}")
     std = statistics.stdev(ordered) if len(ordered) > 1 else None
     return Summary(mean=math.fsum(ordered) / len(ordered), std=std, n=len(ordered))
+
+
+def groups(means: Mapping[str, float], within: float = 1.0) -> list[list[str]]:
+    """Names whose means are alike, the best group first: everything within so many points of the best one left.
+
+    The grouping of the paper's Figure 4 (its footnote 9).
+    """
+    left = sorted(means, key=lambda name: -means[name])
+    found = []
+    while left:
+        found.append([name for name in left if means[left[0]] - means[name] <= within])
+        left = left[len(found[-1]) :]
+    return found

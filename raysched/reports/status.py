@@ -57,10 +57,11 @@ def cells_status(sweep: Sweep, steps: Mapping[str, int], *, driver_alive: bool =
     """
     metric = sweep.study.search.objective.partition("/")[2]
     finished = [record for record in sweep.records.values() if record.status == "finished"]
-    total = sweep.study.training.steps or max((record.steps for record in finished), default=None)
-    run_s = summarise((record.ended_ms - record.started_ms) / 1000 for record in finished)
     rows = []
     for number, point in sweep.points.items():
+        alike = [record for record in finished if _length(Point(**record.params)) == _length(point)]
+        total = _total(sweep, point) or max((record.steps for record in alike), default=None)
+        run_s = summarise((record.ended_ms - record.started_ms) / 1000 for record in alike)
         runs = tuple(
             _run(sweep.state, run_id, seed, sweep.records.get(run_id), steps.get(run_id, 0), driver_alive)
             for seed, run_id in sorted(sweep.state.points[number].run_ids.items())
@@ -83,6 +84,16 @@ def cells_status(sweep: Sweep, steps: Mapping[str, int], *, driver_alive: bool =
             )
         )
     return rows
+
+
+def _length(point: Point) -> tuple[int | None, int | None]:
+    """What decides how long a point's runs are, among the points of one study."""
+    return point.epochs, point.steps
+
+
+def _total(sweep: Sweep, point: Point) -> int | None:
+    """Steps of a run; None where it counts epochs."""
+    return point.steps or (None if point.epochs else sweep.study.training.steps)
 
 
 def _run(state: SweepState, run_id: str, seed: int, record: Record | None, step: int, driver_alive: bool) -> RunStatus:

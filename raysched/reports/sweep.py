@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from raysched.errors import DamageError, MissingError
 from raysched.records import ledger
@@ -31,7 +35,7 @@ class Sweep:
 
     @cached_property
     def points(self) -> dict[int, Point]:
-        """By number, in the order of the study: schedule, lr, k."""
+        """By number, in the order of the study: schedule, method, lr, k, then its arms."""
         taken = {number: Point(**entry.params) for number, entry in self.state.points.items()}
         place = {point: index for index, point in enumerate(points(self.study.search))}
         order = sorted(taken, key=lambda number: place.get(taken[number], len(place)))
@@ -42,6 +46,14 @@ class Sweep:
         source = self.study.model.source_language
         return tuple(one for one in self.study.test_sets[test_set].languages if one != source)
 
+    @property
+    def training_rows(self) -> str:
+        """Where they are from, and how many where not all."""
+        data = self.study.data
+        return (
+            data.train if data.train_examples is None else f"{data.train_examples} rows ({data.subset}) of {data.train}"
+        )
+
     def cell(self, number: int) -> list[Record]:
         """The records of a cell's runs so far, by seed."""
         run_ids = self.state.points[number].run_ids
@@ -51,6 +63,17 @@ class Sweep:
         """language -> scores on a test set of this study; empty where it was not evaluated yet."""
         method = record.params.get("method", "adapters")
         return record.tests.get(evaluation_id(self.study, self.resolved, record.run_id, test_set, method), {})
+
+    def n_tested(self, test_set: str = MAIN) -> dict[str, int]:
+        """language -> rows of a test set, as counted in the predictions of a run that was tested on it."""
+        counts: dict[str, int] = {}
+        for record in self.records.values():
+            for language in self.tests(record, test_set).keys() - counts.keys():
+                name = f"{language}.parquet" if test_set == MAIN else f"{test_set}/{language}.parquet"
+                path = self.layout.run(record.run_id).root / record.attempt_folder / "predictions" / name
+                with suppress(OSError, pa.ArrowException):  # what is gone or damaged is not counted
+                    counts[language] = pq.read_metadata(path).num_rows
+        return counts
 
     def history(self, record: Record) -> Iterator[Row]:
         """Raises DamageError where a sealed segment is not what was written."""

@@ -8,14 +8,18 @@ from dataclasses import dataclass
 from raysched.records.record import Record, Scores
 from raysched.reports.stats import Summary, summarise
 from raysched.reports.sweep import Sweep
+from raysched.study.model import MAIN
 from raysched.study.space import Point
 
 DAGGER = "†"
+METRICS = {"f1": "F1", "em": "EM"}
+PARAMS = ("schedule", "method", "lr", "k", "epochs", "steps")
+"""Of a point, in the order of their columns."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CellRow:
-    """One cell in one metric (0-100). A mean over fewer seeds than planned exists, but is never the best.
+    """One cell in one metric (0-100) on one test set. A mean over fewer seeds than planned is never the best.
 
     `average` is over the target languages only: the mean and standard deviation over seeds of each seed's own mean.
     """
@@ -35,21 +39,40 @@ class CellRow:
         return self.n == self.planned
 
 
-def cell_rows(sweep: Sweep, metric: str) -> list[CellRow]:
+def metric_name(metric: str) -> str:
+    """As it is written in a table: `F1`, `EM`, `Accuracy`."""
+    return METRICS.get(metric, metric.capitalize())
+
+
+def contender(point: Point) -> str:
+    """What a point stands for where methods are compared: its schedule, and what else an arm sets apart.
+
+    Such as `gu`, `gu full`, `gu k=even`, `standard epochs=500`; learning rate and steps of interval are chosen within.
+    """
+    parts = [point.schedule]
+    for name, value in point.params().items():
+        if name == "method":
+            parts.append(str(value))
+        elif name in ("epochs", "steps") or value in ("early", "even"):
+            parts.append(f"{name}={value}")
+    return " ".join(parts)
+
+
+def cell_rows(sweep: Sweep, metric: str, test_set: str = MAIN) -> list[CellRow]:
     """A row for every cell of the ledger, in the order of the study."""
-    return [_row(sweep, number, metric) for number in sweep.points]
+    return [_row(sweep, number, metric, test_set) for number in sweep.points]
 
 
-def _row(sweep: Sweep, number: int, metric: str) -> CellRow:
+def _row(sweep: Sweep, number: int, metric: str, test_set: str) -> CellRow:
     ended = sweep.cell(number)
     finished = [record for record in ended if record.status == "finished"]
-    tests = [sweep.tests(record) for record in finished]
+    tests = [sweep.tests(record, test_set) for record in finished]
     languages = {
         language: summarise(scores[language][metric] for scores in tests if metric in scores.get(language, {}))
-        for language in sweep.study.evaluation.languages
+        for language in sweep.study.test_sets[test_set].languages
     }
-    averages = [_average(scores, sweep.targets(), metric) for scores in tests]
-    means = {language: languages[language] for language in sweep.targets()}
+    targets = sweep.targets(test_set)
+    means = {language: languages[language] for language in targets}
     lowest = min(((summary.mean, language) for language, summary in means.items() if summary is not None), default=None)
     return CellRow(
         number=number,
@@ -59,50 +82,64 @@ def _row(sweep: Sweep, number: int, metric: str) -> CellRow:
         n_failed=len(ended) - len(finished),
         source_dev=summarise(record.source_dev[metric] for record in finished if metric in record.source_dev),
         tests=languages,
-        average=summarise(average for average in averages if average is not None),
+        average=average(tests, targets, metric),
         lowest=(lowest[1], lowest[0]) if lowest else None,
     )
 
 
-def _average(scores: dict[str, Scores], targets: Sequence[str], metric: str) -> float | None:
-    """One run's mean over the target languages; None where one of them was not tested."""
-    if not targets or any(metric not in scores.get(language, {}) for language in targets):
-        return None
-    summary = summarise(scores[language][metric] for language in targets)
-    return summary.mean if summary else None
+def average(tests: Iterable[dict[str, Scores]], targets: Sequence[str], metric: str) -> Summary | None:
+    """Over runs, each run's own mean over the target languages; runs where one was not tested do not count."""
+    whole = [scores for scores in tests if all(metric in scores.get(language, {}) for language in targets)]
+    means = [summarise(scores[language][metric] for language in targets) for scores in whole]
+    return summarise(summary.mean for summary in means if summary is not None)
 
 
 def selected(rows: Iterable[CellRow]) -> list[CellRow]:
-    """Per schedule the complete cell with the best source-dev mean; where none is complete, the one with most seeds.
+    """Per `contender` the complete cell with the best source-dev mean; where none is, the one with most seeds.
 
     Targets are not looked at.
     """
     best: dict[str, CellRow] = {}
     for row in rows:
-        there = best.get(row.point.schedule)
-        if there is None or _merit(row) > _merit(there):
-            best[row.point.schedule] = row
+        name = contender(row.point)
+        if name not in best or merit(row) > merit(best[name]):
+            best[name] = row
     return list(best.values())
 
 
-def _merit(row: CellRow) -> tuple[bool, int, float]:
+def merit(row: CellRow) -> tuple[bool, int, float]:
+    """What a cell is selected by; the largest wins."""
     return row.complete, 0 if row.complete else row.n, row.source_dev.mean if row.source_dev else float("-inf")
 
 
 def score_table(rows: Sequence[CellRow], languages: Sequence[str]) -> str:
-    """Markdown: mean ± std over seeds; the best mean of each column, among complete cells, in bold."""
+    """Markdown: mean ± std over seeds; the best mean of each column, among complete cells, in bold.
+
+    Method, epochs and steps are columns only where an arm sets them.
+    """
     columns: list[tuple[str, Callable[[CellRow], Summary | None]]] = [("source dev", lambda row: row.source_dev)]
     columns += [(language, lambda row, language=language: row.tests[language]) for language in languages]  # type: ignore[misc]
     columns += [("target average", lambda row: row.average)]
     best = {name: _best(rows, value) for name, value in columns}
+    settings = param_names((row.point for row in rows), always=("schedule", "lr", "k"))
     lines = []
     for row in rows:
-        k = "" if row.point.k is None else str(row.point.k)
         n = str(row.n) if row.complete else f"{row.n} of {row.planned}"
         scores = [_score(value(row), row.planned, best[name]) for name, value in columns]
         lowest = f"{row.lowest[0]} {row.lowest[1]:.2f}" if row.lowest else "-"
-        lines.append([row.point.schedule, f"{row.point.lr:g}", k, n, *scores, lowest])
-    return markdown(["schedule", "lr", "k", "n", *[name for name, _ in columns], "lowest target"], lines, left=1)
+        lines.append([*[param_text(row.point, name) for name in settings], n, *scores, lowest])
+    return markdown([*settings, "n", *[name for name, _ in columns], "lowest target"], lines, left=1)
+
+
+def param_names(points: Iterable[Point], *, always: Sequence[str] = ()) -> list[str]:
+    """Names of the parameters that exist in any of the points, in the order in which they are shown."""
+    exist = {name for point in points for name in point.params()} | set(always)
+    return [name for name in PARAMS if name in exist]
+
+
+def param_text(point: Point, name: str) -> str:
+    value = point.params().get(name, "adapters" if name == "method" else "")
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _best(rows: Iterable[CellRow], value: Callable[[CellRow], Summary | None]) -> str | None:

@@ -18,6 +18,8 @@ class Assignment:
     number: int
     sweep: str
     storage: str
+    late: bool = False
+    """The run is done, and only to be tested on test sets that came later."""
 
     @property
     def key(self) -> str:
@@ -40,6 +42,7 @@ class Assignment:
                 "number": self.number,
                 "sweep": self.sweep,
                 "storage": self.storage,
+                "late": self.late,
             }
         )
 

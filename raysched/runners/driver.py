@@ -67,6 +67,12 @@ class Driver:
         self.state = SweepState.of(ledger.entries)
         self.running: dict[str, Progress] = {}
         self.tries: dict[str, int] = {}
+        self.behind: dict[str, None] = {}
+        """Runs that are done and were not yet tested on every test set of the study, in the order of their cells."""
+        self.untested: dict[str, str] = {}
+        """run_id -> why such a test failed."""
+        self.n_tested = 0
+        """Runs that were tested on what came later, by this driver."""
         self.all_asked = False
         self.stopping = False
         self._recover()
@@ -104,6 +110,8 @@ class Driver:
             record = self._known(spec)
             if record is not None:
                 verdict = self._end(record)
+                if record.status == "finished" and _missing(spec, record):
+                    self.behind[spec.run_id] = None
         if verdict is not None:
             self._tell(verdict)
 
@@ -117,15 +125,18 @@ class Driver:
         except DamageError as error:
             self._append(Note(text=f"record passed over: {error}", run_id=spec.run_id))
             record = None
-        if record is not None:
-            if spec.run_id not in self.state.recorded:
-                self._append(Recorded(run_id=record.run_id, status=record.status))
+        if record is not None and spec.run_id not in self.state.recorded:
+            self._append(Recorded(run_id=record.run_id, status=record.status))
+        if record is not None and (record.status != "finished" or not _missing(spec, record)):
             return record
+        tested = record.tests.keys() if record is not None else frozenset()
         for _, _, attempt in reversed(run.attempts()):
             result = self._claim(attempt)
-            if result is not None and result.status == "finished" and self._started(result):
+            if result is None or result.status != "finished" or not self._started(result):
+                continue
+            if record is None or result.tests.keys() > tested:
                 return self._record(spec, result)
-        return None
+        return record
 
     def _started(self, result: AttemptResult) -> bool:
         """Whether the ledger knows this attempt: what nobody started is nobody's result."""
@@ -156,12 +167,12 @@ class Driver:
         return not self.running and (self.stopping or self.out_of_time or (self.all_asked and not self._pending()))
 
     def _pending(self) -> bool:
-        return self.book.next_run() is not None
+        return bool(self.behind) or self.book.next_run() is not None
 
     @property
     def complete(self) -> bool:
-        """Every point was asked and every one of its runs has ended."""
-        return self.all_asked and not any(cell.left for cell in self.book.cells)
+        """Every point was asked, every one of its runs has ended, and what could be tested is tested."""
+        return self.all_asked and not self.behind and not any(cell.left for cell in self.book.cells)
 
     def next(self) -> Assignment | None:
         """The next attempt to execute, started in the ledger; None if there is none now."""
@@ -175,16 +186,28 @@ class Driver:
             elif all(cell.number != asked.number for cell in self.book.cells):
                 self._open(asked.number, asked.point)
             run = self.book.next_run()
-        if run is None:
-            return None
-        spec = self.specs[run.run_id]
-        number = self.state.n_attempts.get(run.run_id, 0) + 1
+        if run is not None:
+            assignment = self._start(run.run_id)
+            self.book.launched(run.run_id)
+            return assignment
+        if self.behind:
+            run_id = next(iter(self.behind))
+            del self.behind[run_id]
+            return self._start(run_id, late=True)
+        return None
+
+    def _start(self, run_id: str, *, late: bool = False) -> Assignment:
+        """A new attempt, in the ledger before anybody may execute it."""
         assignment = Assignment(
-            spec=spec, epoch=self.ledger.epoch, number=number, sweep=self.layout.name, storage=str(self.layout.storage)
+            spec=self.specs[run_id],
+            epoch=self.ledger.epoch,
+            number=self.state.n_attempts.get(run_id, 0) + 1,
+            sweep=self.layout.name,
+            storage=str(self.layout.storage),
+            late=late,
         )
-        self._append(AttemptStarted(run_id=run.run_id, attempt=number))
-        self.book.launched(run.run_id)
-        self.tries[run.run_id] = self.tries.get(run.run_id, 0) + 1
+        self._append(AttemptStarted(run_id=run_id, attempt=assignment.number))
+        self.tries[run_id] = self.tries.get(run_id, 0) + 1
         self.running[assignment.key] = Progress(assignment=assignment, clock=self.clock())
         return assignment
 
@@ -205,11 +228,18 @@ class Driver:
             result = self._claim(assignment.layout)
             if result is not None and (result.epoch, result.attempt) == (assignment.epoch, assignment.number):
                 self._attempt_ended(assignment, "finished")
-                self._finish(self._record(spec, result))
+                record = self._record(spec, result)
+                if assignment.late:
+                    self.records[spec.run_id] = record
+                    self.n_tested += 1
+                else:
+                    self._finish(record)
                 return
             outcome, cause, message = "lost", "storage", "the attempt's result.json is missing or damaged"
         self._attempt_ended(assignment, outcome, cause, message)
-        if outcome == "stopped":
+        if assignment.late:
+            self._late_ended(spec, outcome, cause, message)
+        elif outcome == "stopped":
             self.book.requeue(spec.run_id)
             self.tries[spec.run_id] -= 1
         elif cause in RETRIED and self.tries[spec.run_id] < self.study.budget.attempts:
@@ -226,6 +256,15 @@ class Driver:
                 message=message,
             )
             self._finish(self._record(spec, result))
+
+    def _late_ended(self, spec: RunSpec, outcome: str, cause: str | None, message: str) -> None:
+        """A test of a done run did not come to its end: the run stays what it was."""
+        again = cause in RETRIED - {"checkpoint"} and self.tries[spec.run_id] < self.study.budget.attempts
+        if outcome == "stopped" or again:
+            self.behind[spec.run_id] = None
+            return
+        logger.warning("run %s (%s seed %d) cannot be tested: %s", spec.run_id, spec.point, spec.seed, message)
+        self.untested[spec.run_id] = f"{cause}: {message}"
 
     def _attempt_ended(self, assignment: Assignment, outcome: Any, cause: str | None = None, message: str = "") -> None:
         self._append(
@@ -278,7 +317,7 @@ class Driver:
         """Say in the ledger how the driver leaves."""
         for key in list(self.running):
             self.ended(key, "stopped")
-        if not self.complete:
+        if not self.complete or self.untested:
             outcome = "stopped"
         else:
             outcome = "failed" if any(record.status != "finished" for record in self.records.values()) else "finished"
@@ -290,3 +329,8 @@ class Driver:
             raise StoppedError(
                 f"budget.hours={self.study.budget.hours:g} is used up", hint="the same command continues the sweep"
             )
+
+
+def _missing(spec: RunSpec, record: Record) -> bool:
+    """Whether the study names a test set that the run was not tested on."""
+    return not set(spec.evaluation_ids.values()) <= record.tests.keys()

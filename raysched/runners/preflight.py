@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from raysched import hub, mini
 from raysched.errors import MissingError, StudyError
+from raysched.mini.languages import LANGUAGES as MINI_LANGUAGES
 from raysched.records import files
 from raysched.study.identity import Content, Resolved
-from raysched.study.inputs import LanguageAdapterConfig
+from raysched.study.inputs import LanguageAdapterConfig, Model, TaskAdapter
 from raysched.study.model import MAIN, Study
 from raysched.study.space import points
+from raysched.study.values import form
 from raysched.tasks import sources
 from raysched.tasks.local import Role
 from raysched.training.schedules import schedule_config
@@ -33,27 +37,51 @@ def resolve(study: Study, *, device: str, known: Resolved | None = None) -> Reso
         MissingError: a file, a hub repository or the hub itself is not there.
         StudyError: a file is not what it should be.
     """
-    others = [content for tests in (known.also if known else {}).values() for content in tests.values()]
-    before = () if known is None else (known.train, known.dev, *known.test.values(), *others)
-    data = sources.resolve(study, known=before)
-    languages = study.languages if study.uses_adapters else ()
+    data = sources.resolve(study, known=_data_of(known))
     return Resolved(
         train=data.train,
         dev=data.dev,
         test=data.tests.pop(MAIN),
         also=data.tests,
-        backbone=_backbone(study.model.backbone, known.backbone if known else None),
-        language_adapters={
-            language: _language_adapter(
-                study.model.language_adapter_overrides.get(language, study.model.language_adapters),
-                language,
-                known.language_adapters.get(language) if known else None,
-            )
-            for language in languages
-        },
+        backbone=backbone(study.model.backbone, known.backbone if known else None),
+        language_adapters=_language_adapters(study, known),
         replay=_replay(study),
         device="cuda" if device == "cuda" else "cpu",
     )
+
+
+def resolve_tests(study: Study, *, device: str, known: Resolved | None = None, full: Path | None = None) -> Resolved:
+    """What scoring a saved adapter needs, pinned: no training data. `full` holds a backbone that was trained itself.
+
+    Raises as `resolve` does.
+    """
+    tests = sources.resolve_tests(study, known=_data_of(known))
+    nothing = Content(where="not looked at", revision="")
+    return Resolved(
+        train=nothing,
+        dev=nothing,
+        test=tests.pop(MAIN),
+        also=tests,
+        backbone=_folder(str(full), full, "ADAPTER")
+        if full is not None
+        else backbone(study.model.backbone, known.backbone if known else None),
+        language_adapters={} if full is not None else _language_adapters(study, known),
+        device="cuda" if device == "cuda" else "cpu",
+    )
+
+
+def _data_of(known: Resolved | None) -> list[Content]:
+    """Every data set that was resolved before."""
+    if known is None:
+        return []
+    tests = [content for name in (MAIN, *known.also) for content in known.tests(name).values()]
+    return [known.train, known.dev, *tests]
+
+
+def _language_adapters(study: Study, known: Resolved | None) -> dict[str, Content]:
+    before = known.language_adapters if known is not None else {}
+    languages = study.languages if study.uses_adapters else ()
+    return {language: _language_adapter(study.model, language, before.get(language)) for language in languages}
 
 
 def fetch(resolved: Resolved, study: Study) -> None:
@@ -80,8 +108,9 @@ def check_fit(resolved: Resolved, study: Study) -> None:
 
     Raises:
         MissingError: the backbone's or an adapter's configuration is not there.
-        StudyError: a permutation or recorded order of another number of layers, a bottleneck without units, windows
-            that are too long or leave no room for a question, language adapters that are not what the study says.
+        StudyError: an order (given, published or recorded) or surgical layers of another number of layers, a task
+            adapter that does not fit the width, windows that are too long or leave no room for a question, language
+            adapters that are not what the study says.
     """
     folder = hub.local_folder(resolved.backbone)
     try:
@@ -94,13 +123,9 @@ def check_fit(resolved: Resolved, study: Study) -> None:
         raise StudyError(f"{folder}/config.json is not that of an encoder: {error}", key="model.backbone") from error
     for point in points(study.search):
         schedule_config(study, resolved, point, n_layers, seed=0, total=1)
-    reduction, data = study.model.task_adapter.reduction, study.data
-    if reduction > hidden:
-        raise StudyError(
-            f"must be at most the backbone's hidden size {hidden}, but got {reduction}",
-            key="model.task_adapter.reduction",
-            hint="16 is the paper's; smaller values make a larger adapter",
-        )
+    if study.uses_adapters:
+        _check_task_adapter(study.model.task_adapter, hidden)
+    data = study.data
     if str(config.get("model_type", "")).endswith("roberta"):  # counts positions from the padding id on
         positions -= int(config.get("pad_token_id") or 0) + 1
     if data.max_length > positions:
@@ -109,39 +134,82 @@ def check_fit(resolved: Resolved, study: Study) -> None:
             key="data.max_length",
             hint=f"--set data.max_length={positions}",
         )
-    if data.max_length - data.doc_stride < SPECIAL_TOKENS + 2:
+    if form(study.task) == "qa" and data.max_length - data.doc_stride < SPECIAL_TOKENS + 2:
         raise StudyError(
             f"must leave room for a question beside max_length={data.max_length}, but got {data.doc_stride}",
             key="data.doc_stride",
             hint="a third of data.max_length is customary",
         )
-    _check_language_adapters(resolved, study)
+    _check_language_adapters(resolved, study, config)
 
 
-def _check_language_adapters(resolved: Resolved, study: Study) -> None:
+def _check_task_adapter(adapter: TaskAdapter, hidden: int) -> None:
+    name = "rank" if adapter.kind == "lora" else "reduction"
+    if getattr(adapter, name) > hidden:
+        raise StudyError(
+            f"must be at most the backbone's hidden size {hidden}, but got {getattr(adapter, name)}",
+            key=f"model.task_adapter.{name}",
+            hint={
+                "rank": "8 is customary; larger values make a larger adapter",
+                "reduction": "16 is the paper's; smaller values make a larger adapter",
+            }[name],
+        )
+
+
+def _check_language_adapters(resolved: Resolved, study: Study, backbone: Mapping[str, Any]) -> None:
     expected = study.model.language_adapter_config
-    if study.model.language_adapters == "mini" and expected == LanguageAdapterConfig():
+    shipped = {study.model.backbone, study.model.language_adapters, *study.model.language_adapter_overrides.values()}
+    if shipped == {"mini"} and expected == LanguageAdapterConfig():
         return  # they are what they are: no need for the seconds that the import below takes
     from raysched.madx import check_language_adapter
 
     for language, content in resolved.language_adapters.items():
-        check_language_adapter(language, hub.local_folder(content), expected)
+        check_language_adapter(language, hub.local_folder(content), expected, backbone)
 
 
 def _on_hub(content: Content) -> bool:
     return content.path is None and content.where != "mini"
 
 
-def _backbone(where: str, known: Content | None) -> Content:
+def backbone(where: str, known: Content | None, key: str = "model.backbone") -> Content:
+    """What `mini`, a folder or a hub name means now; a hub name keeps the commit of `known`. `key` is for errors.
+
+    Raises:
+        MissingError: there is no such folder, or the hub does not have it or cannot be reached.
+    """
     if where == "mini":
-        return _folder(where, mini.backbone_path(), "model.backbone")
-    return _model(where, "model.backbone", known)
+        return _folder(where, mini.backbone_path(), key)
+    return _model(where, key, known)
 
 
-def _language_adapter(template: str, language: str, known: Content | None) -> Content:
-    if template == "mini":
-        return _folder(f"mini:{language}", mini.adapter_path(language), "model.language_adapters")
-    return _model(template.replace("{language}", language), "model.language_adapters", known)
+def _language_adapter(model: Model, language: str, known: Content | None) -> Content:
+    """Raises MissingError, with the command that trains one, where the language has no adapter."""
+    overridden = language in model.language_adapter_overrides
+    where = model.language_adapter_overrides[language] if overridden else model.language_adapters
+    key = f"model.language_adapter_overrides.{language}" if overridden else "model.language_adapters"
+    try:
+        if where == "mini":
+            return _mini_adapter(language, key)
+        return _model(where.replace("{language}", language), key, known)
+    except (MissingError, StudyError) as error:
+        hint = f"{error.hint}; {_training(model, language)}"
+        raise type(error)(error.what, key=error.key, choices=error.choices, hint=hint) from error
+
+
+def _mini_adapter(language: str, key: str) -> Content:
+    if language not in MINI_LANGUAGES:
+        raise StudyError(f"the mini world has no adapter for {language!r}", key=key, choices=MINI_LANGUAGES, hint=WAYS)
+    return _folder(f"mini:{language}", mini.adapter_path(language), key)
+
+
+def _training(model: Model, language: str) -> str:
+    """How to come by a language adapter that nobody has published."""
+    folder = f"./adapters/{language}"
+    return (
+        f"where {language} has no adapter, train one: raysched pretrain language --backbone {model.backbone} "
+        f"--language {language} --text FILE --to ./adapters, and use it: "
+        f"--set model.language_adapter_overrides.{language}={folder}"
+    )
 
 
 def _model(where: str, key: str, known: Content | None) -> Content:
@@ -164,7 +232,7 @@ def _folder(where: str, path: Path, key: str) -> Content:
 
 
 def _replay(study: Study) -> Content | None:
-    if "replay" not in study.search.schedule or study.training.replay is None:
+    if "replay" not in study.schedules or study.training.replay is None:
         return None
     path = Path(study.training.replay).expanduser()
     if not path.is_file():

@@ -8,9 +8,10 @@ import json
 import os
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from types import MappingProxyType
+from typing import Protocol
 
 from raysched.errors import (
     DONE,
@@ -26,7 +27,7 @@ from raysched.records.state import SweepState
 from raysched.runners import preflight
 from raysched.runners.driver import Driver
 from raysched.runners.signals import interrupted_by, signals
-from raysched.study.identity import Resolved
+from raysched.study.identity import Content, Resolved
 from raysched.study.load import LoadedStudy, diff
 from raysched.study.model import Study
 from raysched.tracking import provenance
@@ -35,6 +36,15 @@ from raysched.tracking.uploader import Uploader
 
 MAY_CHANGE = frozenset({"description", "budget", "resources", "tracking"})
 """Parts of a study that change no result: a sweep continues with new ones."""
+TESTS = (
+    "data.test",
+    "evaluation.also",
+    "evaluation.languages",
+    "evaluation.test_limit",
+    "evaluation.scoring",
+    "evaluation.chinese_metric",
+)
+"""Keys that say on what a trained run is tested, and nothing else: runs are tested anew, and none is trained again."""
 DRAIN_S = 60.0
 """So long the end of a sweep waits for the tracking server; the rest is uploaded by the next start."""
 HURRIED_DRAIN_S = 2.0
@@ -56,18 +66,22 @@ class Watcher(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """How a sweep stands at its end. `exit_code` is 0, or 1 where runs failed."""
+    """How a sweep stands at its end. `exit_code` is 0, or 1 where runs failed or could not be tested."""
 
     layout: SweepLayout
     n_runs: int
     n_failed: int
     n_new: int
+    n_tested: int
+    """Runs done earlier that were now tested on a test set that came later."""
     tracking_uri: str
     uploaded: bool
+    untested: Mapping[str, str]
+    """run_id -> why a run that is done could not be tested on a test set that came later."""
 
     @property
     def exit_code(self) -> int:
-        return SOME_RUNS_FAILED if self.n_failed else DONE
+        return SOME_RUNS_FAILED if self.n_failed or self.untested else DONE
 
 
 def previous(layout: SweepLayout) -> SweepState | None:
@@ -93,8 +107,11 @@ def refuse_changes(loaded: LoadedStudy, state: SweepState | None) -> None:
     """
     if state is None or state.opened is None:
         return
-    old = Study.model_validate_json(json.dumps(state.opened.study))
-    changed = [line for line in diff(old, loaded.study) if line.split(".")[0].split(":")[0] not in MAY_CHANGE]
+    changed = [
+        line
+        for line in _changes(loaded, state)
+        if line.split(".")[0].split(":")[0] not in MAY_CHANGE and not line.startswith(TESTS)
+    ]
     if changed:
         raise StudyError(
             f"the sweep {loaded.name!r} was started with another study:\n    " + "\n    ".join(changed),
@@ -103,25 +120,59 @@ def refuse_changes(loaded: LoadedStudy, state: SweepState | None) -> None:
         )
 
 
+def _changes(loaded: LoadedStudy, state: SweepState) -> list[str]:
+    assert state.opened is not None
+    return diff(Study.model_validate_json(json.dumps(state.opened.study)), loaded.study)
+
+
 def refuse_other_inputs(old: Resolved, new: Resolved, name: str) -> None:
     """Continuing a sweep on other data or weights would mix two experiments in one table.
 
     Raises:
         StudyError: an input is not what it was.
     """
-    before, now = old.model_dump(exclude={"device"}), new.model_dump(exclude={"device"})
-    changed = [key for key in before if _revisions(before[key]) != _revisions(now[key])]
+    changed = [
+        key
+        for key in ("train", "dev", "backbone", "replay")
+        if _revision(getattr(old, key)) != _revision(getattr(new, key))
+    ]
+    tests = {f"test {name} {language}": one for name in ("test", *old.also) for language, one in _tests(old, name)}
+    tests_now = {f"test {name} {language}": one for name in ("test", *new.also) for language, one in _tests(new, name)}
+    # A test set may come, go, or be replaced by one from another place; what was asked for before is what it was.
+    changed += [key for key in tests.keys() & tests_now.keys() if _is_other(tests[key], tests_now[key])]
+    adapters, now = old.language_adapters, new.language_adapters
+    changed += [f"language adapter {key}" for key in adapters.keys() & now.keys() if _is_other(adapters[key], now[key])]
     if changed:
         raise StudyError(
-            f"the content of {', '.join(changed)} is not what the sweep {name!r} was started with",
+            f"the content of {', '.join(sorted(changed))} is not what the sweep {name!r} was started with",
             hint=f"restore it, or start another sweep: --name {name}-2",
         )
 
 
-def _revisions(value: Any) -> Any:
-    if isinstance(value, dict):
-        return value["revision"] if "revision" in value else {key: _revisions(item) for key, item in value.items()}
-    return value
+def _tests(resolved: Resolved, name: str) -> Iterable[tuple[str, Content]]:
+    return resolved.tests(name).items()
+
+
+def _revision(content: Content | None) -> str | None:
+    return content.revision if content is not None else None
+
+
+def _is_other(old: Content, new: Content) -> bool:
+    return old.where == new.where and old.revision != new.revision
+
+
+def check(loaded: LoadedStudy, storage: str) -> None:
+    """Everything that a sweep is refused for before Ray starts, the tracking server aside; nothing is downloaded.
+
+    Raises:
+        StudyError: the study does not fit its data, or another one was started under this name.
+        MissingError: an input is not there.
+    """
+    state = previous(SweepLayout(storage, loaded.name))
+    refuse_changes(loaded, state)
+    if state is None or state.ended is None or state.ended.outcome == "stopped":
+        known = known_resolved(state)
+        preflight.resolve(loaded.study, device=known.device if known else "cpu", known=known)
 
 
 def sweep(
@@ -151,7 +202,7 @@ def sweep(
             state = previous(layout)
         refuse_changes(loaded, state)
         uri = mlflow_uri or sqlite_uri(layout.mlflow_db)
-        if state is not None and _nothing_left(state, uri):
+        if state is not None and _nothing_left(state, uri) and not _tests_changed(loaded, state):
             return _outcome(layout, state, uri, n_new=0, uploaded=True)
         watcher.stage("checking data, models and tracking")
         preflight.check_disk(layout.storage)
@@ -168,7 +219,7 @@ def sweep(
             watcher.warn(f"{error}\n  the sweep goes on; what it records is uploaded later")
         watcher.stage("fetching what the hub has to give")
         preflight.fetch(resolved, loaded.study)
-        os.environ["HF_HUB_OFFLINE"] = "1"
+        stack.enter_context(_without_hub())
 
         # Heavy, and of no use to a sweep that was refused above.
         from raysched.runners import ray_cluster, ray_tune
@@ -225,7 +276,29 @@ def sweep(
                 hint="the same command continues the sweep",
             )
         driver.raise_unless_complete()
-        return _outcome(layout, driver.state, uri, n_new=len(driver.records) - before, uploaded=uploaded)
+        return _outcome(
+            layout,
+            driver.state,
+            uri,
+            n_new=len(driver.records) - before,
+            n_tested=driver.n_tested,
+            uploaded=uploaded,
+            untested=driver.untested,
+        )
+
+
+@contextlib.contextmanager
+def _without_hub() -> Iterator[None]:
+    """Workers inherit it: what they need was fetched. The next sweep of a suite may ask the hub again."""
+    before = os.environ.get("HF_HUB_OFFLINE")
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["HF_HUB_OFFLINE"]
+        else:
+            os.environ["HF_HUB_OFFLINE"] = before
 
 
 def _drain(uploader: Uploader, asked: Callable[[], int]) -> bool:
@@ -247,7 +320,29 @@ def _nothing_left(state: SweepState, uri: str) -> bool:
     return state.ended is not None and state.ended.outcome != "stopped" and state.last_note == _uploaded_to(uri)
 
 
-def _outcome(layout: SweepLayout, state: SweepState, uri: str, *, n_new: int, uploaded: bool) -> Outcome:
+def _tests_changed(loaded: LoadedStudy, state: SweepState) -> bool:
+    return any(line.startswith(TESTS) for line in _changes(loaded, state))
+
+
+def _outcome(
+    layout: SweepLayout,
+    state: SweepState,
+    uri: str,
+    *,
+    n_new: int,
+    uploaded: bool,
+    n_tested: int = 0,
+    untested: Mapping[str, str] = MappingProxyType({}),
+) -> Outcome:
     ends = [recorded.status for recorded in state.recorded.values()]
     failed = sum(status != "finished" for status in ends)
-    return Outcome(layout=layout, n_runs=len(ends), n_failed=failed, n_new=n_new, tracking_uri=uri, uploaded=uploaded)
+    return Outcome(
+        layout=layout,
+        n_runs=len(ends),
+        n_failed=failed,
+        n_new=n_new,
+        n_tested=n_tested,
+        tracking_uri=uri,
+        uploaded=uploaded,
+        untested=untested,
+    )

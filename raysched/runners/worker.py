@@ -7,16 +7,19 @@ import time
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from raysched.errors import DamageError, Diverged, MissingError, RunError, StudyError
 from raysched.records import files
-from raysched.records.layout import SweepLayout
+from raysched.records.layout import AttemptLayout, SweepLayout
+from raysched.records.record import read_record
 from raysched.runners.assignment import Assignment
 from raysched.tracking.provenance import collect
 from raysched.training.attempt import Attempt
 from raysched.training.bench import Bench
+from raysched.training.late_evaluation import LateEvaluation
 
 SLICE_S = 1.0
 """How long a worker trains between two looks at the outside."""
@@ -78,15 +81,17 @@ class Worker:
             self._bench = None  # the old one's memory is free before the new one is made
             self._bench = Bench(spec.study, spec.resolved, self.sweep.features)
             self._bench_key = key
-        return Attempt(
-            self._bench,
-            spec,
-            self.assignment.layout,
-            self.assignment.earlier(),
-            epoch=self.assignment.epoch,
-            number=self.assignment.number,
-            provenance=self.provenance,
-        )
+        about: dict[str, Any] = {
+            "epoch": self.assignment.epoch,
+            "number": self.assignment.number,
+            "provenance": self.provenance,
+        }
+        if not self.assignment.late:
+            return Attempt(self._bench, spec, self.assignment.layout, self.assignment.earlier(), **about)
+        run = self.sweep.run(spec.run_id)
+        record = read_record(run.record)
+        accepted = AttemptLayout(run.root / record.attempt_folder)
+        return LateEvaluation(self._bench, spec, self.assignment.layout, record=record, accepted=accepted, **about)
 
     def _stop_asked(self) -> bool:
         try:

@@ -60,9 +60,11 @@ def space(search: Search) -> dict[str, Any]:
 
 def _choices(of: Sequence[Point]) -> dict[str, tuple[Any, ...]]:
     """Every value that a parameter takes in any point: an Optuna study has one set of choices per parameter."""
-    names = dict.fromkeys(name for point in of for name in point.params())
-    found = {name: [point.params()[name] for point in of if name in point.params()] for name in names}
-    return {**{name: tuple(dict.fromkeys(values)) for name, values in found.items()}, "method": ("adapters", "full")}
+    found: dict[str, list[Any]] = {"method": [point.method for point in of]}
+    for point in of:
+        for name, value in point.params().items():
+            found.setdefault(name, []).append(value)
+    return {name: tuple(dict.fromkeys(values)) for name, values in found.items()}
 
 
 def study_name(sweep: str, search: Search, identity: str = "") -> str:
@@ -143,6 +145,12 @@ class OptunaStudy:
         """How many distinct points will be asked in all."""
         return self._target
 
+    @property
+    def _draws_method(self) -> bool:
+        """Whether the sampler decides between adapters and full fine-tuning; studies of adapters alone have no such
+        parameter, as they had none before there was a choice."""
+        return self._search.sampler != "grid" and self._search.method != ("adapters",)
+
     def ask(self) -> Asked | None:
         """The next point, None once the budget or the space is used up.
 
@@ -219,7 +227,7 @@ class OptunaStudy:
             there = {self._point(trial) for trial in self._trials()}
             for point in balanced(self._all):
                 if point not in there:
-                    self._study.enqueue_trial(point.params())
+                    self._enqueue(point)
 
     def _ask(self) -> Asked | None:
         while True:
@@ -247,19 +255,21 @@ class OptunaStudy:
         """Stored values where the trial has them, else drawn: parameters a schedule does not use are never made."""
         fixed = self._storage.get_trial(trial._trial_id).system_attrs.get("fixed_params", {})
         schedule = trial.suggest_categorical("schedule", self._choices["schedule"])
-        names = ["lr", *(["k"] if uses_k(schedule) else [])]
-        # A grid has each value in the points that it enqueued; a sampler draws the method where there are two.
-        names += [name for name in ("method", "epochs", "steps") if name in fixed]
-        if self._search.sampler != "grid" and self._search.method != ("adapters",):
-            names.append("method")
-        drawn = {name: trial.suggest_categorical(name, self._choices[name]) for name in dict.fromkeys(names)}
+        names = ["lr", *(["k"] if uses_k(schedule) else []), *(["method"] if self._draws_method else [])]
+        # What only arms have is in the points of a grid, which were enqueued whole.
+        names += [name for name in ("method", "epochs", "steps") if name in fixed and name not in names]
+        drawn = {name: trial.suggest_categorical(name, self._choices[name]) for name in names}
         return Point(schedule=schedule, **drawn)
 
     def _enqueue_untried(self, trials: Sequence[FrozenTrial]) -> None:
         tried = {self._point(trial) for trial in trials}
         untried = [point for point in self._all if point not in tried]
         choice = _seed(self._search.seed, len(trials), "untried") % len(untried)
-        self._study.enqueue_trial(untried[choice].params())
+        self._enqueue(untried[choice])
+
+    def _enqueue(self, point: Point) -> None:
+        method = {"method": point.method} if self._draws_method else {}
+        self._study.enqueue_trial({**point.params(), **method})
 
     def _first(self, point: Point, trials: Sequence[FrozenTrial], number: int) -> FrozenTrial | None:
         return next((trial for trial in trials if trial.number < number and self._point(trial) == point), None)
@@ -304,7 +314,7 @@ class OptunaStudy:
         params = {**trial.system_attrs.get("fixed_params", {}), **trial.params}
         if "schedule" not in params or "lr" not in params or (uses_k(params["schedule"]) and "k" not in params):
             return None
-        if self._search.sampler != "grid" and self._search.method != ("adapters",) and "method" not in params:
+        if self._draws_method and "method" not in params:
             return None
         return Point(**params)
 

@@ -36,6 +36,8 @@ def _annotation(path: Sequence[str | int]) -> Any:
     for part in path:
         if get_origin(here) is dict:
             here = get_args(here)[1]
+        elif get_origin(here) is tuple and isinstance(part, int):
+            here = get_args(here)[0]
         elif isinstance(here, type) and issubclass(here, BaseModel) and str(part) in here.model_fields:
             here = here.model_fields[str(part)].annotation
         else:

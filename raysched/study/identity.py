@@ -9,10 +9,11 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from raysched.study import plugins
 from raysched.study.inputs import Strict, TaskAdapter
 from raysched.study.model import MAIN, FisherSelect, Study
 from raysched.study.space import Point
-from raysched.study.values import SCHEDULES
+from raysched.study.values import SCHEDULES, TASKS, form
 
 BLIND = frozenset(SCHEDULES) - {"fun"}
 """Schedules whose choices no measurement steers; a plug-in's may be steered."""
@@ -66,7 +67,7 @@ def cell_identity(study: Study, resolved: Resolved, point: Point) -> dict[str, A
     )
     if point.epochs is not None or point.steps is not None:
         training |= {"epochs": point.epochs, "steps": point.steps}
-    qa = study.task == "qa"
+    qa = form(study.task) == "qa"
     data = {"max_length", "doc_stride", "qa_padding"} if qa else {"max_length"}
     if study.data.train_examples is not None:
         data |= {"train_examples", "subset"}
@@ -84,6 +85,8 @@ def cell_identity(study: Study, resolved: Resolved, point: Point) -> dict[str, A
         "selection": {"metric": study.search.objective, **study.evaluation.model_dump(mode="json", include=rules)},
         "device": resolved.device,
     }
+    if study.task not in TASKS:
+        identity["task_of"] = plugins.origin("task", study.task)
     if point.method == "full":
         return {**identity, "method": "full"}
     source = resolved.language_adapters[study.model.source_language]
@@ -92,6 +95,8 @@ def cell_identity(study: Study, resolved: Resolved, point: Point) -> dict[str, A
 
 def _schedule(study: Study, resolved: Resolved, point: Point) -> dict[str, Any]:
     schedule: dict[str, Any] = {"name": point.schedule}
+    if point.schedule not in SCHEDULES:
+        schedule["of"] = plugins.origin("schedule", point.schedule)
     if point.k is not None:
         schedule["k"] = point.k
     if point.schedule == "gu":
@@ -132,7 +137,7 @@ def evaluation_id(study: Study, resolved: Resolved, run: str, test_set: str = MA
         + ([resolved.language_adapters[language].revision] if method == "adapters" else [])
         for language in chosen.languages
     }
-    names = {"test_limit"} | ({"n_best", "max_answer_length"} if study.task == "qa" else set())
+    names = {"test_limit"} | ({"n_best", "max_answer_length"} if form(study.task) == "qa" else set())
     rules = study.evaluation.model_dump(mode="json", include=names)
     if (chosen.scoring, chosen.chinese_metric) != ("squad", None):
         rules |= {"scoring": chosen.scoring, "chinese_metric": chosen.chinese_metric}

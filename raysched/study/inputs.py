@@ -27,22 +27,12 @@ class Data(Strict):
     train_examples: int | None = Field(default=None, ge=1, description="train on so many examples; all when null")
     subset: Literal["random", "first_n"] = Field(default="random", description="which ones, if not all")
     max_length: int = Field(default=384, ge=16, le=8192, description="tokens of a feature, both texts included")
-    doc_stride: int = Field(default=128, ge=1, description="tokens that neighbouring features of a long context share")
+    doc_stride: int = Field(
+        default=128, ge=1, description="qa: tokens that neighbouring features of a long context share"
+    )
     qa_padding: Literal["max", "dynamic_masked"] = Field(
         default="max", description="max as in the paper; dynamic_masked is faster and masks the logits of padding"
     )
-
-    @model_validator(mode="after")
-    def _stride_fits(self) -> Data:
-        if self.doc_stride >= self.max_length:
-            given = f"doc_stride={self.doc_stride}, max_length={self.max_length}"
-            raise refused(
-                f"doc_stride < max_length must hold, but got {given}",
-                key="doc_stride",
-                choices=[f"1 ... {self.max_length - 1}"],
-                hint="make data.doc_stride smaller (a third of data.max_length is customary)",
-            )
-        return self
 
 
 class TaskAdapter(Strict):
@@ -53,7 +43,7 @@ class TaskAdapter(Strict):
     )
     placement: Literal["pfeiffer", "houlsby", "parallel"] = Field(
         default="pfeiffer",
-        description="of a bottleneck: after the feed-forward block, after attention too (houlsby), or beside it",
+        description="of a bottleneck: after the feed-forward block, after attention too (houlsby), or beside attention",
     )
     reduction: int = Field(default=16, ge=1, description="hidden size divided by the size of the bottleneck")
     activation: Literal["relu", "gelu", "swish"] = Field(default="relu", description="non-linearity of the bottleneck")

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +12,14 @@ from pydantic import ValidationError
 
 from raysched.errors import StudyError
 from raysched.study.lookup import check_sweep_name, find_study, study_files
-from raysched.study.messages import explain_all, raise_all, secret_keys, show
+from raysched.study.messages import StudyErrors, explain_all, raise_all, secret_keys, show
 from raysched.study.model import Study
-from raysched.study.overrides import apply_overrides, merge
+from raysched.study.overrides import apply_overrides
 from raysched.study.space import n_points
-from raysched.study.yaml_text import MOST_BYTES, Node, Place, parse, refuse, to_yaml
+from raysched.study.tree import is_suite, parts_of, read_file, study_tree
+from raysched.study.yaml_text import Node, Place, to_yaml
 
-MOST_EXTENDS = 8
+RENAME = "rename the file, or give the sweep a name: --name NAME"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,38 +31,128 @@ class LoadedStudy:
     source: Path
     text: str
 
+    @property
+    def description(self) -> str:
+        return self.study.description
+
+    @property
+    def n_points(self) -> int:
+        return n_points(self.study.search)
+
+    @property
+    def n_runs(self) -> int:
+        return self.n_points * len(self.study.seeds)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Suite:
+    """Several studies in one file, in its order; the sweep of each is named SUITE.PART."""
+
+    name: str
+    description: str
+    source: Path
+    parts: tuple[LoadedStudy, ...]
+
+    @property
+    def n_points(self) -> int:
+        return sum(part.n_points for part in self.parts)
+
+    @property
+    def n_runs(self) -> int:
+        return sum(part.n_runs for part in self.parts)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StudyInfo:
-    """One line of `raysched studies`; `problem` is set, and the numbers are 0, where the file is malformed."""
+    """One line of `raysched studies`; `problem` is set, and the numbers are 0, where the file is malformed.
+
+    `parts` are those of a suite, and the numbers then its totals.
+    """
 
     name: str
     source: Path
     description: str
     points: int
     runs: int
+    parts: tuple[str, ...] = ()
     problem: str | None = None
+
+
+def load(
+    name_or_path: str | Path, overrides: Sequence[str] = (), *, cwd: Path | None = None, name: str | None = None
+) -> LoadedStudy | Suite:
+    """The study, the suite, or the part SUITE.PART of a suite, with `--set` overrides (`a.b.c=VALUE`) in every part.
+
+    The sweep's name is the file's stem unless `name` says otherwise; those of a suite's parts start with it. Raises
+    StudyError, and nothing else; several problems come together, as StudyErrors.
+    """
+    cwd = cwd or Path.cwd()
+    source, part = find_study(str(name_or_path), cwd=cwd)
+    tree = read_file(source, cwd)
+    if part is None and is_suite(tree):
+        return _load_suite(tree, source, tuple(overrides), cwd, name)
+    if name is None:
+        name = check_sweep_name(source.stem + (f".{part}" if part else ""), key="file name", hint=RENAME)
+    else:
+        check_sweep_name(name, key="--name", hint="choose another --name")
+    return _load(source, part, tuple(overrides), cwd, name)
 
 
 def load_study(
     name_or_path: str | Path, overrides: Sequence[str] = (), *, cwd: Path | None = None, name: str | None = None
 ) -> LoadedStudy:
-    """The study of that name or path, with `--set` overrides (`a.b.c=VALUE`).
-
-    The sweep's name is the file's stem unless `name` says otherwise. Raises StudyError, and nothing else; several
-    problems come together, as StudyErrors.
-    """
-    cwd = cwd or Path.cwd()
-    source = find_study(str(name_or_path), cwd=cwd)
-    if name is None:
-        name = check_sweep_name(
-            source.stem, key="file name", hint="rename the file, or give the sweep a name: --name NAME"
+    """Like `load`, for one study: a suite is refused with the names of its parts."""
+    loaded = load(name_or_path, overrides, cwd=cwd, name=name)
+    if isinstance(loaded, Suite):
+        raise StudyError(
+            f"is a suite of {len(loaded.parts)} studies: say which",
+            key=loaded.name,
+            choices=[part.name for part in loaded.parts],
         )
-    else:
-        check_sweep_name(name, key="--name", hint="choose another --name")
-    tree = apply_overrides(_extended(source, cwd, ()), tuple(overrides))
-    study = check(tree)
+    return loaded
+
+
+def suite_parts(name: str, cwd: Path | None = None) -> list[str]:
+    """Names of the sweeps of a suite, in its order; none where no suite has this name, or it is malformed."""
+    cwd = cwd or Path.cwd()
+    try:
+        source, part = find_study(name, cwd=cwd)
+        tree = read_file(source, cwd)
+        return [f"{source.stem}.{one}" for one in parts_of(tree)] if part is None and is_suite(tree) else []
+    except StudyError:
+        return []
+
+
+def _load(source: Path, part: str | None, overrides: tuple[str, ...], cwd: Path, name: str) -> LoadedStudy:
+    study = check(apply_overrides(study_tree(source, part, cwd), overrides))
     return LoadedStudy(study=study, name=name, source=source, text=to_yaml(study.model_dump(mode="json")))
+
+
+def _load_suite(tree: Node, source: Path, overrides: tuple[str, ...], cwd: Path, name: str | None) -> Suite:
+    suite = name or source.stem
+    key, hint = ("--name", "choose another --name") if name else ("file name", RENAME)
+    apply_overrides(Node({}, Place("--set")), overrides)  # a key that no study has is told once, not for every part
+    found: list[LoadedStudy] = []
+    errors: list[StudyError] = []
+    for part in parts_of(tree):
+        try:
+            of = check_sweep_name(f"{suite}.{part}", key=key, hint=hint)
+            found.append(_load(source, part, overrides, cwd, of))
+        except StudyError as error:
+            errors += _in_part(part, error)
+    if errors:
+        raise_all(errors)
+    description = tree.value.get("description")
+    return Suite(
+        name=suite, description=str(description.value) if description else "", source=source, parts=tuple(found)
+    )
+
+
+def _in_part(part: str, error: StudyError) -> Iterable[StudyError]:
+    """What is wrong with a part, under its name."""
+    for one in error.errors if isinstance(error, StudyErrors) else (error,):
+        key = f"parts.{part}" + (f".{one.key}" if one.key else "")
+        yield StudyError(one.what, key=key, choices=one.choices, hint=one.hint)
 
 
 def check(tree: Node) -> Study:
@@ -76,88 +166,26 @@ def check(tree: Node) -> Study:
     raise_all(explain_all(found, tree))
 
 
-def _extended(path: Path, cwd: Path, chain: tuple[Path, ...]) -> Node:
-    """The tree of a file on top of the study it extends, which is looked up beside the file first."""
-    tree = parse(_read(path, cwd), shown(path, cwd))
-    if not isinstance(tree.value, dict):
-        refuse(
-            f"must hold keys and values, but got {show(tree.plain())}",
-            Place(shown(path, cwd)),
-            key="study",
-            hint="start from a copy of one of the studies that `raysched studies` lists",
-        )
-    asked = tree.value.pop("extends", None)
-    if asked is None:
-        return tree
-    bases = asked.value if isinstance(asked.value, list) else [asked]
-    if not bases or not all(isinstance(base.value, str) for base in bases):
-        what = f"must be the name or path of another study, or a list of them, but got {show(asked.plain())}"
-        refuse(what, asked.place, key="extends", hint="for example extends: xquad-mini")
-    under = [_base(base, path, cwd, (*chain, path.resolve())) for base in bases]
-    return reduce(merge, (*under, tree))
-
-
-def _base(asked: Node, path: Path, cwd: Path, chain: tuple[Path, ...]) -> Node:
-    """The tree of a study that the file `path` extends; of several the later one is on top."""
-    base = find_study(str(asked.value), cwd=cwd, beside=path, at=str(asked.place))
-    if base.resolve() in chain or len(chain) >= MOST_EXTENDS:
-        way = " -> ".join(one.name for one in (*chain, base))
-        rule = (
-            "must not lead back to itself"
-            if base.resolve() in chain
-            else f"must go through at most {MOST_EXTENDS} files"
-        )
-        refuse(f"{rule}, but goes {way}", asked.place, key="extends", hint="remove one of these extends")
-    return _extended(base, cwd, chain)
-
-
-def _read(path: Path, cwd: Path) -> str:
-    place = Place(shown(path, cwd))
-    try:
-        with path.open("rb") as file:
-            raw = file.read(MOST_BYTES + 1)
-    except OSError as error:
-        refuse(
-            f"must be readable, but {error.strerror or error}",
-            place,
-            key="study",
-            hint="check the path and its permissions",
-        )
-    if len(raw) > MOST_BYTES:
-        refuse(
-            f"must hold at most {MOST_BYTES} bytes, but holds more", place, key="study", hint="is this a study file?"
-        )
-    try:
-        return raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = raw.count(b"\n", 0, error.start) + 1
-        column = error.start - raw.rfind(b"\n", 0, error.start)
-        refuse(
-            f"must be UTF-8 text, but got the byte 0x{raw[error.start]:02x}",
-            Place(place.source, line, column),
-            key="study",
-            hint="save the file as UTF-8",
-        )
-
-
-def shown(path: Path, cwd: Path) -> str:
-    """A path as short as it can be typed from `cwd`."""
-    return str(path.relative_to(cwd)) if path.is_relative_to(cwd) else str(path)
-
-
 def study_names(cwd: Path | None = None) -> list[StudyInfo]:
-    """Every study that can be given by name; a malformed one is listed with its problem."""
+    """Every study and suite that can be given by name; a malformed one is listed with its problem."""
     cwd = cwd or Path.cwd()
     infos = []
     for name, source in study_files(cwd).items():
         try:
-            study = load_study(source, cwd=cwd, name="any").study
+            loaded = load(source, cwd=cwd, name="any")
         except StudyError as error:
             infos.append(StudyInfo(name=name, source=source, description="", points=0, runs=0, problem=str(error)))
             continue
-        points = n_points(study.search)
-        runs = points * len(study.seeds)
-        infos.append(StudyInfo(name=name, source=source, description=study.description, points=points, runs=runs))
+        infos.append(
+            StudyInfo(
+                name=name,
+                source=source,
+                description=loaded.description,
+                points=loaded.n_points,
+                runs=loaded.n_runs,
+                parts=tuple(suite_parts(str(source), cwd)),
+            )
+        )
     return infos
 
 

@@ -9,6 +9,8 @@ from raysched.errors import StudyError
 from raysched.study.choices import closest
 
 SWEEP_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
+PART = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
+"""Name of a part of a suite; its sweep is named SUITE.PART."""
 SUFFIXES = ("", ".yaml", ".yml")
 
 
@@ -33,20 +35,26 @@ def study_files(cwd: Path) -> dict[str, Path]:
     return found
 
 
-def find_study(name: str, *, cwd: Path, beside: Path | None = None, at: str = "") -> Path:
-    """The file of the study `name`, looked for beside the file `beside` first.
+def find_study(name: str, *, cwd: Path, beside: Path | None = None, at: str = "") -> tuple[Path, str | None]:
+    """The file of the study `name`, looked for beside the file `beside` first; for SUITE.PART the part as well.
 
     Raises StudyError with the names that exist; `at` is the place that asked for it.
     """
-    if name and "\0" not in name:
-        for folder in [*([beside.parent] if beside else []), cwd, *folders(cwd)]:
-            for suffix in SUFFIXES:
-                path = folder / (name + suffix)
-                if _is_file(path):
-                    return path
+    suite, _, part = name.rpartition(".")
+    for stem, of in ((name, None), (suite, part)):
+        if stem and "\0" not in stem and (of is None or PART.fullmatch(of)):
+            for folder in [*([beside.parent] if beside else []), cwd, *folders(cwd)]:
+                for suffix in SUFFIXES:
+                    path = folder / (stem + suffix)
+                    if _is_file(path):
+                        return path, of
+    raise no_such_study(name, cwd=cwd, at=at)
+
+
+def no_such_study(name: str, *, cwd: Path, at: str = "") -> StudyError:
     names = sorted(study_files(cwd))
     meant = closest(Path(name).stem if name else "", names)
-    raise StudyError(
+    return StudyError(
         "names no study: neither a file of this path, nor one in ./search_spaces, nor one of the package"
         + (f"\n  at:    {at}" if at else ""),
         key=repr(name)[:120],

@@ -120,6 +120,11 @@ def explain(error: dict[str, Any], tree: Node) -> StudyError:
         what = f"{context['what']}\n  at:    {place}"
         choices = context["choices"] or [valid(path)]
         return StudyError(what, key=dotted(path) or "study", choices=choices, hint=context["hint"] or None)
+    if path[-1:] == ("[key]",):  # a name of the user's own, not the value below it
+        what = (
+            f"a name must match {context.get('pattern')}, but got {show(path[-2])}\n  at:    {find(tree, path[:-1])[0]}"
+        )
+        return StudyError(what, key=dotted(path[:-1]), hint="choose another name")
     place, node = find(tree, path)
     if kind == "extra_forbidden":
         return unknown_key(path, place)

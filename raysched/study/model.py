@@ -8,7 +8,21 @@ from pydantic import Field, model_validator
 
 from raysched.study.inputs import Data, Model, Strict
 from raysched.study.search import Search
-from raysched.study.values import Gpu, Labels, Language, Name, Seeds, TaskName, metrics, no_repeats, refused
+from raysched.study.values import (
+    MLQA_LANGUAGES,
+    ChineseMetric,
+    Gpu,
+    Labels,
+    Language,
+    Name,
+    Scoring,
+    Seeds,
+    TaskName,
+    form,
+    metrics,
+    no_repeats,
+    refused,
+)
 
 MAIN = "test"
 """Name of the test set that `data.test` and `evaluation.languages` make; others are named in `evaluation.also`."""
@@ -105,6 +119,26 @@ class FisherSelect(Strict):
             )
         return self
 
+    @model_validator(mode="after")
+    def _what_a_preset_says(self) -> FisherSelect:
+        for key in ("batches", "batch_size", "labels", "estimator", "draws", "adaptive"):
+            given, default = getattr(self, key), type(self).model_fields[key].default
+            if self.preset == "released" and given != default:
+                raise refused(
+                    f"must not be given beside preset: released, which sets it, but got {given}",
+                    key=key,
+                    choices=[default],
+                    hint=f"leave {key} out or at its default, or take preset: eq1",
+                )
+        if self.draws > 1 and self.labels in ("exact", "mode", "true"):
+            raise refused(
+                f"must be 1 for labels {self.labels}, which are not drawn, but got {self.draws}",
+                key="draws",
+                choices=(1,),
+                hint="take labels: noise, or leave draws out",
+            )
+        return self
+
 
 class FisherLog(FisherSelect):
     """The measurement that is only logged, and changes no result."""
@@ -112,6 +146,17 @@ class FisherLog(FisherSelect):
     every_steps: int = Field(default=100, ge=0, description="steps between measurements; 0 switches them off")
     batches: int = Field(default=2, ge=1, description="training batches per measurement")
     labels: Labels = Field(default="noise", description="how E over y ~ p(y|x) is taken")
+
+    @model_validator(mode="after")
+    def _nothing_to_choose(self) -> FisherLog:
+        if self.adaptive:
+            raise refused(
+                "must be false where a measurement is only logged, but got true",
+                key="adaptive",
+                choices=("false",),
+                hint="fisher.select.adaptive stops the measurement that chooses a layer",
+            )
+        return self
 
 
 class Fisher(Strict):
@@ -122,8 +167,6 @@ class Fisher(Strict):
 
 
 SetName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{1,31}$")]
-Scoring = Literal["squad", "mlqa"]
-ChineseMetric = Literal["squad", "mlqa", "char"]
 
 
 class TestSet(Strict):
@@ -209,6 +252,23 @@ class Study(Strict):
                 choices=objectives,
                 hint="targets are tested after training, and reported",
             )
+        if form(self.task) == "qa" and self.data.doc_stride >= self.data.max_length:
+            raise refused(
+                "doc_stride < max_length must hold, but got "
+                f"doc_stride={self.data.doc_stride}, max_length={self.data.max_length}",
+                key="data.doc_stride",
+                choices=[f"1 ... {self.data.max_length - 1}"],
+                hint="make data.doc_stride smaller (a third of data.max_length is customary)",
+            )
+        for name, test_set in self.test_sets.items():
+            without = [language for language in test_set.languages if language not in MLQA_LANGUAGES]
+            if test_set.scoring == "mlqa" and without:
+                raise refused(
+                    f"must be squad for languages that MLQA has no rules for, but got mlqa with {', '.join(without)}",
+                    key="evaluation.scoring" if name == MAIN else f"evaluation.also.{name}.scoring",
+                    choices=("squad", f"mlqa with {', '.join(MLQA_LANGUAGES)}"),
+                    hint="make two test sets of them, the second one in evaluation.also",
+                )
         for schedule, given, choices, hint in (
             (
                 "permutation",

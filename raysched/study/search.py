@@ -84,11 +84,9 @@ class Search(Strict):
             no_repeats(key, getattr(self, key))
         for key in ("schedule", "lr"):
             if not getattr(self, key) and (self.schedule or self.lr or not self.arms):
-                beside = "half a product" if self.arms else "no arms"
+                other = "or neither search.schedule nor search.lr, for arms alone" if self.arms else "or search.arms"
                 raise refused(
-                    f"must hold at least one value, but got none, and {beside}",
-                    key=key,
-                    hint=f"give search.{key}, or search.arms alone",
+                    "must hold at least 1 value, but got []", key=key, hint=f"give at least one value, {other}"
                 )
         needs = [schedule for schedule in self.schedule if uses_k(schedule)]
         if needs and not self.k:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
@@ -26,6 +27,10 @@ Lr = Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]
 Name = Annotated[str, Field(min_length=1, max_length=500)]
 Method = Literal["adapters", "full"]
 Labels = Literal["auto", "exact", "noise", "sampled", "mode", "true"]
+Scoring = Literal["squad", "mlqa"]
+ChineseMetric = Literal["squad", "mlqa", "char"]
+MLQA_LANGUAGES = ("ar", "de", "en", "es", "hi", "vi", "zh")
+"""Languages that MLQA's scoring has rules for (`tasks.metrics`)."""
 
 
 def refused(what: str, *, key: str = "", choices: Iterable[object] = (), hint: str = "") -> PydanticCustomError:
@@ -49,6 +54,11 @@ def metrics(task: str) -> tuple[str, ...]:
     return TASKS[task] if task in TASKS else tuple(plugins.load("task", task).metrics)
 
 
+def form(task: str) -> str:
+    """The form of a task's rows: qa, choice or nli. Raises StudyError for a plug-in that cannot be loaded."""
+    return task if task in TASKS else str(plugins.load("task", task).form)
+
+
 def uses_k(schedule: str) -> bool:
     """Whether a point with this schedule has an interval k."""
     if schedule in SCHEDULES:
@@ -65,7 +75,8 @@ def _one_of(kind: plugins.Kind, own: Iterable[str]) -> Any:
         if value not in choices:
             meant = difflib.get_close_matches(value.lower(), choices, n=1)
             hint = f"did you mean {meant[0]}?" if meant else "take one of the valid values"
-            raise refused(f"must be one of the valid values, but got {value!r}", choices=choices, hint=hint)
+            given = json.dumps(value[:80], ensure_ascii=False)
+            raise refused(f"must be one of the valid values, but got {given}", choices=choices, hint=hint)
         return value
 
     named = {"anyOf": [{"enum": list(names)}, {"type": "string", "pattern": f"^{plugins.NAME.pattern}$"}]}
@@ -77,9 +88,15 @@ def _interval(value: Any, handler: Any) -> Any:
     try:
         return handler(value)
     except ValidationError:
-        what = f"must be a number of steps from 1, early or even, but got {value!r}"
-        hint = "write a number without quotes; even is total steps / layers, early ends within a tenth of the steps"
-        raise refused(what, choices=("1, 2, 3, ...", "early", "even"), hint=hint) from None
+        what = f"must be a whole number >= 1, early or even, but got {json.dumps(value)[:80]}"
+        hint = "even spreads the events over the whole run, early over its first tenth"
+        if isinstance(value, str) and value.isdecimal():
+            hint = f"write {int(value)} without quotes"
+        elif isinstance(value, float) and value == int(value) >= 1:
+            hint = f"write {int(value)}"
+        elif isinstance(value, int):
+            hint = "choose a larger value"
+        raise refused(what, choices=("a whole number >= 1", "early", "even"), hint=hint) from None
 
 
 def _seed_list(value: Any) -> Any:

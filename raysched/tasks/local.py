@@ -2,77 +2,127 @@
 
 from __future__ import annotations
 
+import glob
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
 
 from raysched.errors import MissingError, StudyError
 from raysched.study.identity import Content
-from raysched.tasks import squad
+from raysched.tasks import stored
+from raysched.tasks.forms import SUFFIXES, Form
 
 Role = Literal["train", "dev", "test"]
 
-PUBLISHED: Mapping[str, tuple[tuple[Role, ...], str]] = MappingProxyType(
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """The files of a data set as they are published, by the role they can play.
+
+    Patterns of a file's last folders and name, which may also end in `.gz`; the first one that is there counts.
+    `{language}` is the asked one; a file without it holds one language, or says it in every row.
+    """
+
+    form: str
+    files: Mapping[Role, tuple[str, ...]]
+
+
+PUBLISHED: Mapping[str, Published] = MappingProxyType(
     {
-        "rajpurkar/squad": (("train", "dev"), "{role}-v1.1*.json"),
-        "google/xquad": (("test",), "xquad.{language}.json"),
-        "facebook/mlqa": (("test",), "test-context-{language}-question-{language}.json"),
+        "rajpurkar/squad": Published("qa", {"train": ("train-v1.1*.json",), "dev": ("dev-v1.1*.json",)}),
+        "google/xquad": Published("qa", {"test": ("xquad.{language}.json",)}),
+        "facebook/mlqa": Published("qa", {"test": ("test-context-{language}-question-{language}.json",)}),
+        "aps/super_glue": Published(
+            "choice",
+            {
+                "train": ("train.{language}.jsonl", "COPA/train.jsonl", "train.jsonl"),
+                "dev": ("val.{language}.jsonl", "COPA/val.jsonl", "val.jsonl"),
+                "test": ("val.{language}.jsonl", "COPA/val.jsonl", "val.jsonl"),
+            },
+        ),
+        "cambridgeltl/xcopa": Published(
+            "choice",
+            {"dev": ("{language}/val.{language}.jsonl",), "test": ("{language}/test.{language}.jsonl",)},
+        ),
+        "nyu-mll/multi_nli": Published(
+            "nli",
+            {
+                "train": tuple(f"multinli_1.0_train.{suffix}" for suffix in ("jsonl", "txt", "tsv", "csv")),
+                "dev": tuple(f"multinli_1.0_dev_matched.{suffix}" for suffix in ("jsonl", "txt", "tsv", "csv")),
+            },
+        ),
+        "facebook/xnli": Published(
+            "nli",
+            {"dev": ("dev-{language}.tsv", "xnli.dev.tsv"), "test": ("test-{language}.tsv", "xnli.test.tsv")},
+        ),
     }
 )
-"""Hub name -> roles it can play, and its published file's name (also with `.gz`) in a `data.folder`."""
+"""By hub name."""
+TESTED_ON_DEV: Mapping[str, str] = MappingProxyType({"aps/super_glue": "en"})
+"""Data sets with hidden test labels, and their language: as in the paper, a test on them is one on their dev rows."""
 DEPTH = 3
-"""How deep below `data.folder` files are looked for."""
+"""How deep below `data.folder` files are looked for, beside the folders that a pattern names."""
 
 
 def is_local(value: str) -> bool:
-    return value.startswith(("./", "../", "/", "~")) or value.endswith((".json", ".json.gz"))
+    return value.startswith(("./", "../", "/", "~")) or value.endswith(SUFFIXES)
 
 
 def named(value: str, role: Role, language: str) -> Content:
+    """A file that the study names, with {language} in its name, or in that of a folder, replaced."""
     if role == "test" and "{language}" not in value:
         raise StudyError(f"a local test file must hold {{language}} in its name, but got {value!r}", key="data.test")
-    form = Path(value).expanduser().absolute()
-    path = Path(str(form).replace("{language}", language))
-    if not path.is_file() and role == "test":
-        held = _languages(form.name, [other.name for other in path.parent.glob("*")])
+    form = str(Path(value).expanduser().absolute())
+    path = Path(form.replace("{language}", language))
+    if not path.is_file():
+        held = _languages(form, glob.glob(glob.escape(form).replace("{language}", "*")))
         if held:
             raise no_language(value, language, role, held)
-    if not path.is_file():
         raise MissingError(
             f"no such file: {path}", key=f"data.{role}", hint=f"check the path, or set --set data.{role}=FILE"
         )
-    return Content(where=value, revision=squad.sha256(path), path=str(path))
+    return Content(where=value, revision=stored.sha256(path), path=str(path))
 
 
-def published(folder: str, repo: str, role: Role, language: str) -> Content:
+def published(folder: str, repo: str, role: Role, language: str, form: Form) -> Content:
     """The published file of a hub data set, in `data.folder`."""
-    roles, form = PUBLISHED.get(repo, ((), ""))
-    if role not in roles:
+    known = PUBLISHED.get(repo)
+    patterns = known.files.get(role, ()) if known else ()
+    if not patterns:
         raise StudyError(
             f"with data.folder, data.{role} must be one of the known data sets or a local file, but got {repo!r}",
             key=f"data.{role}",
-            choices=[name for name, (plays, _) in PUBLISHED.items() if role in plays],
+            choices=[name for name, one in PUBLISHED.items() if role in one.files and one.form == form.name],
         )
     root = Path(folder).expanduser().absolute()
     if not root.is_dir():
         raise MissingError(
             f"no such folder: {root}", key="data.folder", hint="name the folder that holds the published files"
         )
-    pattern = form.format(role=role, language=language)
-    found = _look_for(root, pattern)
-    if not found:
-        held = _languages(form, [path.name for path in _look_for(root, form.format(role=role, language="*"))])
+    for pattern in patterns:
+        found = _look_for(root, pattern.format(language=language))
+        if found:
+            path = _the_one(found, pattern.format(language=language), root, role, repo)
+            return Content(where=f"{repo} {path.relative_to(root)}", revision=stored.sha256(path), path=str(path))
+    for pattern in patterns:
+        held = _languages(pattern, map(str, _look_for(root, pattern.format(language="*"))))
         if held:
             raise no_language(repo, language, role, held)
-        raise MissingError(
-            f"no published file of {repo} for {role} below {root}: looked for {pattern} and {pattern}.gz down to depth "
-            f"{DEPTH}, found {_listing(root)}",
-            key="data.folder",
-            hint="put the file there, or name it: --set data." + role + "=FILE",
-        )
-    exact = [path for path in found if path.name.removesuffix(".gz") == pattern.replace("*", "")]
+    names = " or ".join(pattern.format(language=language) for pattern in patterns)
+    raise MissingError(
+        f"no published file of {repo} for {role} below {root}: looked for {names} (or with .gz) down to depth "
+        f"{DEPTH}, found {_listing(root)}",
+        key="data.folder",
+        hint=f"put the file there, or name it: --set data.{role}=FILE",
+    )
+
+
+def _the_one(found: list[Path], pattern: str, root: Path, role: Role, repo: str) -> Path:
+    """Of the files named like `pattern`, the one with the published name, or the nearest where all have one name."""
+    exact = [path for path in found if path.name.removesuffix(".gz") == Path(pattern.replace("*", "")).name]
     if len({path.name for path in (exact or found)}) > 1 and len(exact) != 1:
         raise StudyError(
             f"several files could be {role} of {repo} below {root}",
@@ -80,9 +130,7 @@ def published(folder: str, repo: str, role: Role, language: str) -> Content:
             choices=[path.relative_to(root) for path in found],
             hint=f"name the one: --set data.{role}=FILE",
         )
-    path = (exact or found)[0]
-    where = f"{repo} {path.relative_to(root)}"
-    return Content(where=where, revision=squad.sha256(path), path=str(path))
+    return (exact or found)[0]
 
 
 def _look_for(root: Path, pattern: str) -> list[Path]:
@@ -94,18 +142,19 @@ def _look_for(root: Path, pattern: str) -> list[Path]:
     return found
 
 
-def _languages(form: str, names: list[str]) -> list[str]:
-    """The languages of the files that are named like `form`."""
-    head, *rest = re.split(r"\{language\}", form)
-    pattern = re.escape(head) + "(?P<language>.+)" + "(?P=language)".join(map(re.escape, rest)) + r"(\.gz)?"
-    matches = (re.fullmatch(pattern, name) for name in names) if rest else ()
+def _languages(form: str, paths: Iterable[str]) -> list[str]:
+    """The languages of the files whose paths end like `form`."""
+    head, *rest = form.split("{language}")
+    pattern = re.escape(head) + "(?P<language>[^/]+)" + "(?P=language)".join(map(re.escape, rest)) + r"(\.gz)?"
+    matches = (re.fullmatch("(.*/)?" + pattern, path) for path in paths) if rest else ()
     return sorted({match["language"] for match in matches if match})
 
 
 def _listing(root: Path, shown: int = 12) -> str:
-    names = [str(path.relative_to(root)) for path in _look_for(root, "*.json")]
+    paths = dict.fromkeys(path for path in _look_for(root, "*") if path.name.endswith(SUFFIXES))
+    names = [str(path.relative_to(root)) for path in paths]
     if not names:
-        return "no .json or .json.gz file"
+        return "no data file (" + ", ".join(suffix for suffix in SUFFIXES if not suffix.endswith(".gz")) + ")"
     return ", ".join(names[:shown]) + (f" and {len(names) - shown} more" if len(names) > shown else "")
 
 

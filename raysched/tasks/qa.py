@@ -15,16 +15,14 @@ from torch.nn import functional
 from raysched.errors import Diverged
 from raysched.study.identity import digest
 from raysched.study.model import Study, TestSet
+from raysched.tasks import feature_store, metrics
 from raysched.tasks import features as windows
-from raysched.tasks import metrics
-from raysched.tasks.features import Features, Role
+from raysched.tasks.features import Features
+from raysched.tasks.heads import new_linear
 from raysched.tasks.predictions import Prediction
-from raysched.tasks.squad import Row
-from raysched.tasks.task import Logits
+from raysched.tasks.task import Logits, Role, Row
 
 PAD_TO_MULTIPLE = 8
-INITIAL_STD = 0.02
-"""Standard deviation of the head's first weights, as in the backbones' own configurations."""
 Span = tuple[float, int, int]
 """Logit sum, first character, character after the last."""
 
@@ -47,14 +45,14 @@ class QATask:
     def features_key(self, source: dict[str, Any], role: Role, tokenizer_digest: str) -> str:
         """Name of the cached features; `source` is `sources.identity(...)` of the rows."""
         lengths = {"max_length": self.data.max_length, "doc_stride": self.data.doc_stride}
-        return digest(["qa", windows.VERSION, source, role, tokenizer_digest, lengths], length=32)
+        return digest(["qa", Features.VERSION, source, role, tokenizer_digest, lengths], length=32)
 
     def features(self, rows: Sequence[Row], tokenizer: Any, role: Role) -> Features:
         lengths = {"max_length": self.data.max_length, "doc_stride": self.data.doc_stride}
         return windows.build(rows, tokenizer, role=role, **lengths)
 
     def load_features(self, folder: Path, key: str, make: Callable[[], Features]) -> Features:
-        return windows.cached_features(folder, key, make)
+        return feature_store.cached(folder, key, Features, make)
 
     def batch(self, features: Features, indices: Sequence[int] | NDArray[np.integer]) -> dict[str, Tensor]:
         """int64 tensors: `input_ids`, `attention_mask` (B,T), `start_positions`, `end_positions` (B,).
@@ -90,10 +88,7 @@ class QATask:
         self, *, hidden_size: int, model_type: str, pooler: Mapping[str, Tensor] | None, dropout: float
     ) -> nn.Module:
         """Linear H -> 2 (start, end), drawn from the global generator; it reads every token, so no pooler."""
-        head = nn.Linear(hidden_size, 2)
-        nn.init.normal_(head.weight, std=INITIAL_STD)
-        nn.init.zeros_(head.bias)
-        return head
+        return new_linear(hidden_size, 2)
 
     def groups(self, head: nn.Module, hidden: Tensor, batch: dict[str, Tensor]) -> list[Tensor]:
         """Hidden states (B,T,H) to start and end logits, each (B,T), in float32 or better.
@@ -130,14 +125,14 @@ class QATask:
         `logits[i]` are the start and end logits of window i, at least its length; what lies beyond is ignored. Where
         no window has an allowed span, the answer is empty. Raises `Diverged` for a logit that is not a number.
         """
+        words = metrics.way(rules.scoring, rules.chinese_metric, language) if rules else metrics.squad_words
         best: list[Span | None] = [None] * len(rows)
-        for window in range(len(features)):
-            span = self._best_span(features, window, *logits[window])
-            example = int(features.example[window])
+        for window, (example, (starts, ends)) in enumerate(zip(features.example, logits, strict=True)):
+            span = self._best_span(features, window, starts, ends)
             held = best[example]
             if span is not None and (held is None or span[0] > held[0]):
                 best[example] = span
-        return [_prediction(row, span) for row, span in zip(rows, best, strict=True)]
+        return [_prediction(row, span, words) for row, span in zip(rows, best, strict=True)]
 
     def _best_span(
         self, features: Features, window: int, start_logits: NDArray[np.floating], end_logits: NDArray[np.floating]
@@ -170,7 +165,7 @@ class QATask:
         }
 
 
-def _prediction(row: Row, span: Span | None) -> Prediction:
+def _prediction(row: Row, span: Span | None, words: metrics.Way) -> Prediction:
     gold = tuple(row["answers"]["text"])
     text, score, start, end = "", 0.0, None, None
     if span is not None:
@@ -179,6 +174,5 @@ def _prediction(row: Row, span: Span | None) -> Prediction:
         # Tokens may take the space before a word along.
         start, text = start + len(text) - len(text.lstrip()), text.strip()
         end = start + len(text)
-    return Prediction(
-        example_id=row["id"], prediction=text, score=score, start=start, end=end, gold=gold, **metrics.squad(text, gold)
-    )
+    scores = metrics.answer(text, gold, words)
+    return Prediction(example_id=row["id"], prediction=text, score=score, start=start, end=end, gold=gold, **scores)

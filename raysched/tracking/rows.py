@@ -165,6 +165,8 @@ def fisher_csv(rows: Iterable[Row]) -> str:
             "labels",
             "n_batches",
             "n_examples",
+            "estimator",
+            "scale",
         ]
     )
     for row in rows:
@@ -173,11 +175,7 @@ def fisher_csv(rows: Iterable[Row]) -> str:
         data = row.data
         awake = set(data["awake"])
         for layer, (trace, se) in enumerate(zip(data["traces"], data["se"] or [""] * len(data["traces"]), strict=True)):
-            counts = [
-                data.get("labels", ""),
-                data.get("n_batches", ""),
-                data.get("n_examples", ""),
-            ]
+            how = [data.get(name, "") for name in ("labels", "n_batches", "n_examples", "estimator", "scale")]
             writer.writerow(
                 [
                     row.step,
@@ -186,7 +184,7 @@ def fisher_csv(rows: Iterable[Row]) -> str:
                     trace,
                     se,
                     int(layer in awake),
-                    *counts,
+                    *how,
                 ]
             )
     return out.getvalue()

@@ -10,14 +10,20 @@ VIEW = "raysched"
 """Name of the shared view; `runs_page` links to it."""
 
 COLUMNS = (
-    *(f"params.`{name}`" for name in ("schedule", "lr", "k", "seed")),
-    *(f"metrics.`{name}`" for name in ("val/selected/f1", "test/average/f1", "mean/val/f1", "mean/test/average/f1")),
+    *(f"params.`{name}`" for name in ("schedule", "method", "lr", "k", "epochs", "steps", "seed")),
+    *(
+        f"metrics.`{name}/{metric}`"
+        for metric in ("f1", "accuracy")
+        for name in ("val/selected", "test/average", "mean/val", "mean/test/average")
+    ),
 )
+"""Columns of parameters and metrics that no run has stay hidden."""
 
 NOTE = """A raysched sweep: sweep > cell (one point) > run (one seed), nested.
 
 - `val/*`: source-language dev, by step; the only scores that steer. `val/selected/*`: those of the selected checkpoint.
 - `test/<language>/*`: the selected checkpoint, zero-shot. `test/average/*`: mean over the targets, the source left out.
+- `test/<set>/<language>/*`: the same on a further test set of the study (`evaluation.also`).
 - `fisher/layer_NN`, `fisher/mean`: logged tr(F). `fisher_select/*`: the measurement that steers FUN.
 - `unfrozen_layers`: layers awake, by step; the order is in the tag and the artifact `unfreeze_order`.
 - Cells hold mean, std (ddof 1) and n over their seeds once every seed has ended.

@@ -85,7 +85,9 @@ class Attempt:
         self.covered = 0
         self.saved = (0, "")
         self.predictions: dict[str, Path] = {}
+        """Name below `predictions/` -> its file."""
         self.tested: dict[str, dict[str, dict[str, float]]] = {}
+        """evaluation_id -> language -> scores."""
         self._resume([layout, *earlier])
 
     def _resume(self, attempts: list[AttemptLayout]) -> None:
@@ -128,7 +130,7 @@ class Attempt:
             if isinstance(event, CheckpointDue):
                 self.save()
             yield event
-        for event in self.run.test(self._keep):
+        for event in self.run.test(self._keep, list(self.spec.evaluation_ids)):
             self._append(event)
             if isinstance(event, Finished):
                 self._finish(event)
@@ -196,9 +198,15 @@ class Attempt:
                 unfreeze_order=((0, tuple(initial)), *run.schedule.order),
                 segments=tuple(self.sealed),
                 files={str(path.relative_to(root)): files.sha256_file(path) for path in kept},
-                started_ms=self.started_ms,
-                ended_ms=self.now_ms(),
-                train_seconds=time.monotonic() - self.clock,
-                provenance=self.provenance,
+                **self._facts(),
             ),
         )
+
+    def _facts(self) -> dict[str, Any]:
+        """When the run was trained, and by what."""
+        return {
+            "started_ms": self.started_ms,
+            "ended_ms": self.now_ms(),
+            "train_seconds": time.monotonic() - self.clock,
+            "provenance": self.provenance,
+        }

@@ -17,7 +17,7 @@ from raysched.madx import MadX
 from raysched.study.identity import Content, Resolved, RunSpec, digest
 from raysched.study.model import MAIN, Study, TestSet
 from raysched.tasks import sources
-from raysched.tasks.features import tokenizer_digest
+from raysched.tasks.feature_store import tokenizer_digest
 from raysched.tasks.local import Role
 from raysched.tasks.task import Role as TaskRole
 from raysched.tasks.task import Row, make_task
@@ -92,9 +92,16 @@ class Bench:
         return self._tests[key]
 
     def start(self, spec: RunSpec) -> None:
-        """Make the model new for one run: fresh task adapter and head from the run's init stream."""
+        """Make the model new for one run: fresh task adapter and head from the run's init stream.
+
+        A full run trains the backbone instead of an adapter; whatever ran before, it starts from the checkpoint.
+        """
+        dropout = spec.study.training.dropout
         with global_rng(stream(spec.seed, "init"), self.model.device):
-            self.model.new_task(spec.study.model.task_adapter, self.task.head, spec.study.training.dropout)
+            if spec.point.method == "full":
+                self.model.new_full(self.task.head, dropout)
+            else:
+                self.model.new_task(spec.study.model.task_adapter, self.task.head, dropout)
         self.model.use_language(spec.study.model.source_language)
 
 

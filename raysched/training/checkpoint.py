@@ -1,9 +1,9 @@
 """Checkpoints of one attempt: a folder per step, its manifest written last, checked before anything is loaded.
 
     checkpoints/step-00000500/
-        weights.safetensors     task adapter and head
+        weights.safetensors     what is trained: task adapter (or the backbone itself) and head
         optimizer.safetensors   AdamW's state of every parameter that has one
-        best.safetensors        task adapter and head at the best source-dev score
+        best.safetensors        the same at the best source-dev score
         state.json              step, the last event told after it, schedule log, best scores
         manifest.json           its own SHA-256; step; names and SHA-256 of the files above, and of the history
                                 segments it seals

@@ -35,7 +35,11 @@ class Unfroze(TrainingEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FisherMeasured(TrainingEvent):
-    """tr(F) of every layer's task adapter, with standard errors; `purpose` is select (FUN's) or log."""
+    """tr(F) of every layer's task adapter, with standard errors; `purpose` is select (FUN's) or log.
+
+    `scale` turns one whole batch's `released` measurement into B * ||mean g||^2 (method 4.4). `lead` is the paired
+    difference of the two best frozen layers and its standard error, where the measurement was adaptive.
+    """
 
     purpose: str
     traces: tuple[float, ...]
@@ -44,6 +48,9 @@ class FisherMeasured(TrainingEvent):
     n_batches: int
     n_examples: int
     labels: str
+    estimator: str
+    scale: int
+    lead: tuple[float, float] | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

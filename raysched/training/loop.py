@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,6 +24,7 @@ from raysched.training.events import (
     TrainingEvent,
     Unfroze,
 )
+from raysched.training.measuring import Purpose, measuring
 from raysched.training.schedules import schedule_config
 from raysched.training.seeding import generator, global_rng, stream
 from raysched.training.timetable import dev_steps, total_steps
@@ -67,7 +67,7 @@ class TrainingRun:
         )
         self.parameters = self.model.trainable()
         self.layers = TrainableLayers(self.model.layer_parameters(), list(self.model.head.parameters()))
-        # One optimizer over the head and every task adapter for the whole run: frozen parameters have no gradient
+        # One optimizer over the head and every layer for the whole run: frozen parameters have no gradient
         # and are passed over, and none can be forgotten when its layer wakes.
         self.optimizer = torch.optim.AdamW(
             list(self.parameters.values()), lr=spec.point.lr, weight_decay=study.training.weight_decay, fused=True
@@ -209,22 +209,25 @@ class TrainingRun:
         batch = self.task.batch(self.bench.train, indices)
         return {name: value.to(self.model.device) for name, value in batch.items()}
 
-    def _measure(self, step: int, purpose: str) -> FisherMeasured:
+    def _measure(self, step: int, purpose: Purpose) -> FisherMeasured:
         """tr(F) after `step` steps, on its own batches and generators: the next step is the same without it."""
         settings = self.study.fisher.select if purpose == "select" else self.study.fisher.log
-        size = settings.batch_size or self.study.training.batch_size
         order = self._order("fisher", step)
-        n_batches = min(settings.batches, math.ceil(len(order) / size))
+        how = measuring(settings, purpose, batch_size=self.study.training.batch_size, n_features=len(order))
         measured = fisher.measure(
             forward=self._logits,
-            batches=(self._batch(order, index, size) for index in range(n_batches)),
-            modules=self.model.task_linears(),
+            batches=(self._batch(order, index, how.batch_size) for index in range(how.n_batches)),
+            modules=self.model.measured_modules(),
             model=self.model,
-            labels=settings.labels,
-            estimator=settings.estimator,
+            labels=how.labels,
+            estimator=how.estimator,
+            draws=how.draws,
+            divisor=how.divisor,
+            contenders=self.schedule.frozen() if how.adaptive else (),
             generator=generator(stream(self.spec.seed, "fisher", step, 1)),
             targets=self.task.targets,
             rows_per_example=self.task.rows_per_example,
+            singly=self._singly,
         )
         return FisherMeasured(
             step=step,
@@ -235,7 +238,16 @@ class TrainingRun:
             n_batches=measured.n_batches,
             n_examples=measured.n_examples,
             labels=measured.labels,
+            estimator=measured.estimator,
+            scale=how.scale(measured.n_groups),
+            lead=None if measured.lead is None else (measured.lead.difference, measured.lead.se),
         )
+
+    def _singly(self, batch: dict[str, Tensor]) -> Iterator[dict[str, Tensor]]:
+        """The batch's examples as batches of one."""
+        n = len(batch["input_ids"]) // self.task.rows_per_example
+        for example in range(n):
+            yield {name: value.unflatten(0, (n, -1))[example] for name, value in batch.items()}
 
     def _logits(self, batch: dict[str, Tensor]) -> list[Tensor]:
         hidden = self.model(batch["input_ids"], batch["attention_mask"], batch.get("token_type_ids"))
@@ -254,14 +266,16 @@ class TrainingRun:
 
     # -- test -------------------------------------------------------------------------------------------------
 
-    def test(self, keep: Callable[[str, str, list[Prediction]], Any]) -> Iterator[TrainingEvent]:
-        """Score the selected checkpoint on every language of every test set, handing its predictions to `keep`.
+    def test(
+        self, keep: Callable[[str, str, list[Prediction]], Any], test_sets: Iterable[str]
+    ) -> Iterator[TrainingEvent]:
+        """Score the selected checkpoint on every language of the test sets, handing its predictions to `keep`.
 
         Only now are target languages looked at: nothing that steers has seen them (decision 3). Ends with `Finished`.
         """
         self.model.load_task_state(self.best_tensors)
-        for name, test_set in self.study.test_sets.items():
-            for language in test_set.languages:
+        for name in test_sets:
+            for language in self.study.test_sets[name].languages:
                 scored = self.bench.test(language, name)
                 scores, predictions = evaluate(self.bench, scored, self.study.evaluation.batch_size)
                 keep(name, language, predictions)

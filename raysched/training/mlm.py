@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import adapters
 import torch
@@ -25,6 +25,8 @@ from transformers import PretrainedConfig, PreTrainedModel, XLMRobertaForMaskedL
 from raysched.training.seeding import generator, global_rng, stream
 
 IGNORED = -100
+HEADS = {"xlm-roberta": "lm_head", "roberta": "lm_head", "bert": "cls", "deberta-v2": "cls"}
+"""Model types that can be trained here, and where each keeps its masked-language-model head."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,11 +121,17 @@ def collate(rows: Sequence[MaskedRow], *, pad_id: int, device: torch.device | st
     return MaskedBatch(input_ids.to(device), mask.to(device), labels.to(device))
 
 
-def mlm_loss(model: XLMRobertaForMaskedLM, batch: MaskedBatch) -> Tensor:
-    """Mean cross-entropy in nats; the vocabulary is scored at the masked positions only."""
-    hidden_BTD = model.roberta(batch.input_ids, attention_mask=batch.attention_mask).last_hidden_state
+def mlm_head(model: PreTrainedModel) -> nn.Module:
+    """The module that scores the vocabulary, its decoder included."""
+    head: nn.Module = getattr(model, HEADS[model.config.model_type])
+    return head
+
+
+def mlm_loss(model: PreTrainedModel, batch: MaskedBatch, reduction: Literal["mean", "sum"] = "mean") -> Tensor:
+    """Cross-entropy in nats over the masked positions, the only ones at which the vocabulary is scored."""
+    hidden_BTD = model.base_model(batch.input_ids, attention_mask=batch.attention_mask).last_hidden_state
     asked = batch.labels != IGNORED
-    return nn.functional.cross_entropy(model.lm_head(hidden_BTD[asked]), batch.labels[asked])
+    return nn.functional.cross_entropy(mlm_head(model)(hidden_BTD[asked]), batch.labels[asked], reduction=reduction)
 
 
 def new_backbone(config: PretrainedConfig, *, seed: int) -> XLMRobertaForMaskedLM:
@@ -142,7 +150,7 @@ def pretrain_backbone(
 
 
 def add_language_adapter(
-    model: XLMRobertaForMaskedLM, name: str, *, seed: int, reduction_factor: float = 2
+    model: PreTrainedModel, name: str, *, seed: int, reduction_factor: float = 2
 ) -> list[nn.Parameter]:
     """Freeze `model`, add a fresh MAD-X language adapter (bottlenecks and an invertible one), and make it active.
 
@@ -154,13 +162,13 @@ def add_language_adapter(
     with global_rng(stream(seed, "init"), torch.device("cpu")):
         adaptable.add_adapter(name, config=SeqBnInvConfig(reduction_factor=reduction_factor))
     adaptable.train_adapter(name)
-    for parameter in model.lm_head.parameters():  # `train_adapter` freezes the encoder only
+    for parameter in mlm_head(model).parameters():  # `train_adapter` freezes the encoder only
         parameter.requires_grad_(False)
     return [parameter for parameter in model.parameters() if parameter.requires_grad]
 
 
 def train_language_adapter(
-    model: XLMRobertaForMaskedLM,
+    model: PreTrainedModel,
     name: str,
     rows: Iterable[MaskedRow],
     settings: MlmSettings,
@@ -172,7 +180,7 @@ def train_language_adapter(
     yield from _train(model, rows, settings)
 
 
-def _train(model: XLMRobertaForMaskedLM, rows: Iterable[MaskedRow], settings: MlmSettings) -> Iterator[MlmStep]:
+def _train(model: PreTrainedModel, rows: Iterable[MaskedRow], settings: MlmSettings) -> Iterator[MlmStep]:
     device = next(model.parameters()).device
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(

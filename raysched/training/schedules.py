@@ -10,17 +10,21 @@ from raysched.study.identity import Resolved
 from raysched.study.model import Study
 from raysched.study.space import Point
 from raysched.study.values import K
-from raysched.unfreezing.schedule import Replay, ScheduleConfig, replay_from_json
+from raysched.unfreezing.config import Replay, ScheduleConfig, replay_from_json
 
-EARLY_SHARE = 0.1
-"""`early` ends unfreezing within this share of a run's steps."""
+EARLY = 10
+"""`early` ends unfreezing within one so-manieth of a run's steps."""
 
 
 def interval(k: K | None, n_layers: int, total: int) -> int | None:
-    """`k` in steps, at least 1: `even` is N/L, `early` a tenth of that (N total steps, L layers)."""
+    """`k` in whole steps, at least 1, for N total steps and L layers.
+
+    `even` (k = N/L) spreads the events over the whole run: the last layers to wake hardly learn. `early` is a tenth of
+    that, so kL = N/10 << N as the paper asks for: after a tenth of the run everything is awake.
+    """
     if not isinstance(k, str):
         return k
-    return max(1, int(total * (EARLY_SHARE if k == "early" else 1)) // n_layers)
+    return max(1, total // (n_layers * (EARLY if k == "early" else 1)))
 
 
 def schedule_config(
@@ -29,7 +33,8 @@ def schedule_config(
     """The schedule of `point` for `n_layers` layers and `total` steps; `seed` is that of the run's schedule stream.
 
     Raises:
-        StudyError: a permutation or recorded order is of another number of layers.
+        StudyError: an order, given, published or recorded, is of another number of layers, or surgical layers are
+            none of the backbone's.
         MissingError: the recorded order is not there.
     """
     return ScheduleConfig(
@@ -39,6 +44,7 @@ def schedule_config(
         seed=seed,
         gu_phase=study.training.gu_phase,
         permutation=study.training.permutation if point.schedule == "permutation" else None,
+        surgical=study.training.surgical if point.schedule == "surgical" else None,
         replay=_recorded(study, resolved) if point.schedule == "replay" else None,
     )
 

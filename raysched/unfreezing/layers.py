@@ -15,7 +15,7 @@ def _code(what: str) -> RunError:
 
 
 class TrainableLayers:
-    """The task adapter's parameters of each of L layers, and those that always learn (the head).
+    """What is trained of each of L layers (its task adapter, or the layer itself), and what always learns (the head).
 
     Raises RunError if a layer has no parameter or a tensor has two owners.
     """
@@ -58,7 +58,7 @@ class TrainableLayers:
                     parameter.grad = None
 
     def freeze_others(self, model: nn.Module) -> None:
-        """Freeze every tensor of `model` that is not one of these: backbone and language adapters."""
+        """Freeze every tensor of `model` that is not one of these."""
         for parameter in model.parameters():
             if id(parameter) not in self._ids:
                 parameter.requires_grad_(False)

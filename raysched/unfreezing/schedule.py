@@ -10,124 +10,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Literal
+from typing import Any
 
-from raysched.errors import DamageError, Diverged, RayschedError, StudyError
-from raysched.unfreezing.select import RULES, event_rng
-
-GU_PHASES = ("reference", "prose")
-Replay = tuple[tuple[int, tuple[int, ...]], ...]
-
-
-def _is_int(value: object, least: int) -> bool:
-    return type(value) is int and value >= least
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ScheduleConfig:
-    """One schedule, complete. Raises StudyError for what is malformed or means nothing to this schedule.
-
-    `k` is in optimizer steps. `permutation` is an order of the layers 0..L-2 (the top layer is awake from the
-    start). `replay` is a recorded log, (step, layers) per event: its top layer is awake from the start unless
-    the log wakes it. `gu_phase` is looked at by `gu` alone.
-    """
-
-    name: str
-    n_layers: int
-    k: int | None = None
-    seed: int = 0
-    gu_phase: Literal["reference", "prose"] = "reference"
-    permutation: tuple[int, ...] | None = None
-    replay: Replay | None = None
-
-    def __post_init__(self) -> None:
-        if self.name not in RULES:
-            raise StudyError(
-                f"must be the name of a schedule, but got {self.name!r}", key="search.schedule", choices=RULES
-            )
-        if not _is_int(self.n_layers, 1):
-            raise StudyError(f"n_layers >= 1 must hold, but got {self.n_layers!r}", key="n_layers")
-        if not _is_int(self.seed, 0):
-            raise StudyError(f"must be a whole number >= 0, but got {self.seed!r}", key="seed")
-        if self.gu_phase not in GU_PHASES:
-            raise StudyError(
-                f"must name a phase, but got {self.gu_phase!r}", key="training.gu_phase", choices=GU_PHASES
-            )
-        for key, value, used in (
-            ("search.k", self.k, RULES[self.name].needs_k),
-            ("training.permutation", self.permutation, self.name == "permutation"),
-            ("training.replay", self.replay, self.name == "replay"),
-        ):
-            if used and value is None:
-                raise StudyError(f"must be given for schedule {self.name}, but got none", key=key)
-            if not used and value is not None:
-                raise StudyError(
-                    f"means nothing to schedule {self.name}, but got {value!r}", key=key, hint="leave it out"
-                )
-        if self.k is not None and not _is_int(self.k, 1):
-            raise StudyError(
-                f"must be a whole number of optimizer steps >= 1, but got {self.k!r}",
-                key="search.k",
-                choices=("1, 2, 3, ...",),
-            )
-        if self.permutation is not None:
-            _check_permutation(self.permutation, self.n_layers)
-        if self.replay is not None:
-            _check_replay(self.replay, self.n_layers)
-
-
-def _check_permutation(permutation: tuple[int, ...], n_layers: int) -> None:
-    layers = tuple(range(n_layers - 1))
-    if not all(_is_int(layer, 0) for layer in permutation) or tuple(sorted(permutation)) != layers:
-        raise StudyError(
-            f"must hold each of the layers below the top of {n_layers} exactly once, but got {list(permutation)}",
-            key="training.permutation",
-            choices=[f"an order of {list(layers)}"],
-        )
-
-
-def _check_replay(replay: Replay, n_layers: int) -> None:
-    def refuse(rule: str, value: object) -> StudyError:
-        return StudyError(
-            f"{rule}, but got {value}",
-            key="training.replay",
-            choices=[f"[[step, [layers]], ...] with layers of 0..{n_layers - 1}"],
-            hint="replay the unfreeze_order.json of a run with as many layers",
-        )
-
-    if not replay:
-        raise refuse("must hold at least one event", "an empty log")
-    for step, layers in replay:
-        for number in (step, *layers):
-            if type(number) is not int:
-                raise refuse("steps and layers must be whole numbers", repr(number))
-    frozen = {*range(n_layers - 1), *(layer for _, layers in replay for layer in layers)}
-    previous = 0
-    for step, layers in replay:
-        if not frozen:
-            raise refuse("no event may follow once nothing is frozen", f"one at step {step}")
-        if step <= previous:
-            raise refuse(f"steps must grow from 1 on, after {previous}", str(step))
-        for layer in layers:
-            if not 0 <= layer < n_layers:
-                raise refuse(f"every layer must be one of 0..{n_layers - 1}", str(layer))
-            if layer not in frozen:
-                raise refuse("every layer must wake once", f"layer {layer} again at step {step}")
-            frozen.remove(layer)
-        previous = step
-
-
-def replay_from_json(value: Any) -> Replay:
-    """The recorded log of `[[step, [layer, ...]], ...]` (unfreeze_order.json); StudyError if it has another form."""
-    if not isinstance(value, list) or not all(
-        isinstance(entry, list) and len(entry) == 2 and isinstance(entry[1], list) for entry in value
-    ):
-        raise StudyError(
-            f"must be a list of [step, [layers]], but got {value!r:.80}",
-            key="training.replay",
-            choices=["[[50, []], [100, [10]]]"],
-        )
-    return tuple((step, tuple(layers)) for step, layers in value)
+from raysched.errors import DamageError, Diverged, RayschedError, RunError
+from raysched.study import plugins
+from raysched.unfreezing.config import Replay, ScheduleConfig
+from raysched.unfreezing.select import RULES, event_rng, rule_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,7 +61,7 @@ class Unfreezing:
 
     def __init__(self, config: ScheduleConfig, log: Sequence[Event] = ()) -> None:
         self.config = config
-        self._rule = RULES[config.name]
+        self._rule = rule_of(config.name)
         self.initial = self._initial()
         self._awake = set(self.initial)
         self._log: list[Event] = []
@@ -191,6 +79,8 @@ class Unfreezing:
         if self.config.replay is not None:
             recorded = {layer for _, layers in self.config.replay for layer in layers}
             return frozenset({top} - recorded)
+        if self.config.surgical is not None:
+            return frozenset(self.config.surgical)
         return frozenset({"all": range(top + 1), "top": (top,), "none": ()}[self._rule.initial])
 
     def _timetable(self) -> tuple[int, ...]:
@@ -231,7 +121,7 @@ class Unfreezing:
         fired = len(self._log)
         if fired and self._log[-1].step > step:
             raise self._damage(f"step {step} comes after event {fired} of step {self._log[-1].step} was fired")
-        if fired == len(self._steps) or self._steps[fired] > step:
+        if fired == len(self._steps) or self._steps[fired] > step or not self.frozen():
             return None
         if self._steps[fired] < step:
             raise self._damage(f"event {fired + 1} of step {self._steps[fired]} was not fired before step {step}")
@@ -268,14 +158,30 @@ class Unfreezing:
     def _select(self, number: int, traces: tuple[float, ...] | None) -> tuple[int, ...]:
         if number == 1 and self._starts_empty():
             return ()
-        return self._rule.select(self._offered(number), traces, event_rng(self.config.seed, number))
+        offered = self._offered(number)
+        try:
+            layers = tuple(self._rule.select(offered, traces, event_rng(self.config.seed, number)))
+        except Exception as error:
+            if self.config.name in RULES:
+                raise
+            raise self._plugin_error(f"failed: {type(error).__name__}: {error}") from error
+        if not set(layers) <= set(offered) or len(set(layers)) < len(layers):
+            raise self._plugin_error(f"must choose among the frozen layers {list(offered)}, but gave {list(layers)}")
+        return layers
+
+    def _plugin_error(self, what: str) -> RunError:
+        return RunError(
+            f"the schedule {self.config.name!r} of {plugins.origin('schedule', self.config.name)} {what}",
+            cause="code",
+            hint="repair or uninstall the package that brings it",
+        )
 
     def _offered(self, number: int) -> tuple[int, ...]:
         """The frozen layers in the order of the schedule; for `replay` those recorded for this event."""
         if self.config.replay is not None:
             return self.config.replay[number - 1][1]
-        if self.config.permutation is not None:
-            return tuple(layer for layer in self.config.permutation if layer not in self._awake)
+        if self.config.fixed_order is not None:
+            return tuple(layer for layer in self.config.fixed_order if layer not in self._awake)
         return self.frozen()
 
     def _per_layer(self, what: str, values: Sequence[float] | None) -> tuple[float, ...] | None:

@@ -13,18 +13,25 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from raysched.study import plugins
+
 Select = Callable[[Sequence[int], Sequence[float] | None, random.Random], tuple[int, ...]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """A schedule's SELECT, what is awake before step 1, and what it needs to be told."""
+    """A schedule's SELECT, what is awake before step 1, and what it needs to be told.
+
+    `chosen` layers are those of the study (`training.surgical`). `order` is a published order of all layers below the
+    top: the schedule fits backbones with as many layers, and none other.
+    """
 
     name: str
     select: Select
-    initial: Literal["all", "top", "none"] = "top"
+    initial: Literal["all", "top", "none", "chosen"] = "top"
     needs_k: bool = True
     needs_traces: bool = False
+    order: tuple[int, ...] | None = None
 
 
 def nothing(frozen: Sequence[int], traces: Sequence[float] | None, rng: random.Random) -> tuple[int, ...]:
@@ -67,20 +74,6 @@ def largest_trace(frozen: Sequence[int], traces: Sequence[float] | None, rng: ra
     return (max(frozen, key=lambda layer: (traces[layer], layer)),)
 
 
-RULES: dict[str, Rule] = {
-    rule.name: rule
-    for rule in (
-        Rule(name="standard", select=nothing, initial="all", needs_k=False),
-        Rule(name="gu", select=highest),
-        Rule(name="lpft", select=everything, initial="none"),
-        Rule(name="rand", select=uniform),
-        Rule(name="fun", select=largest_trace, needs_traces=True),
-        Rule(name="reverse", select=first),
-        Rule(name="permutation", select=first),
-        Rule(name="replay", select=everything, needs_k=False),
-    )
-}
-
 PERMUTATIONS: tuple[tuple[int, ...], ...] = (
     (10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0),
     (10, 2, 6, 5, 8, 3, 7, 0, 1, 9, 4),
@@ -94,6 +87,38 @@ PERMUTATIONS: tuple[tuple[int, ...], ...] = (
     (10, 7, 0, 3, 4, 8, 1, 2, 6, 5, 9),
 )
 """The paper's schedule-0 to schedule-9 for 12 layers; schedule-0 is top-down."""
+
+RULES: dict[str, Rule] = {
+    rule.name: rule
+    for rule in (
+        Rule(name="standard", select=nothing, initial="all", needs_k=False),
+        Rule(name="gu", select=highest),
+        Rule(name="lpft", select=everything, initial="none"),
+        Rule(name="rand", select=uniform),
+        Rule(name="fun", select=largest_trace, needs_traces=True),
+        Rule(name="reverse", select=first),
+        Rule(name="permutation", select=first),
+        *(Rule(name=f"schedule-{number}", select=first, order=order) for number, order in enumerate(PERMUTATIONS)),
+        Rule(name="surgical", select=nothing, initial="chosen", needs_k=False),
+        Rule(name="replay", select=everything, needs_k=False),
+    )
+}
+
+
+def known() -> tuple[str, ...]:
+    """Names of all schedules: the built-in ones, then those of installed packages."""
+    return (*RULES, *(name for name in plugins.installed("schedule") if name not in RULES))
+
+
+def rule_of(name: str) -> Rule:
+    """The rule of a built-in schedule, or of one that an installed package brings.
+
+    Raises StudyError for any other name, and for a package that cannot be imported or brings no Rule.
+    """
+    if name in RULES:
+        return RULES[name]
+    found: Rule = plugins.load("schedule", name)
+    return found
 
 
 def event_rng(seed: int, event: int) -> random.Random:

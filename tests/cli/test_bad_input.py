@@ -43,7 +43,7 @@ STUDIES = [
     ("misspelled key", "extends: xquad-mini\ntrainig:\n  steps: 3\n", [], "trainig: ", "unknown key", "mine.yaml:2:1", "training", "did you mean training?"),
     ("misspelled key in --set", GOOD, ["--set", "search.lrs=[1]"], "search.lrs: ", "unknown key", "did you mean search.lr?"),
     ("k: 0", GOOD + "  k: 0\n", [], "search.k: ", "must be a list", "but got 0", "a whole number >= 1", "k: [...]"),
-    ("k: [0]", GOOD + "  k: [0]\n", [], "search.k[0]: ", "must be at least 1", "but got 0", "a whole number >= 1", "choose a larger value"),
+    ("k: [0]", GOOD + "  k: [0]\n", [], "search.k[0]: ", "must be a whole number >= 1, early or even", "but got 0", "a whole number >= 1", "choose a larger value"),
     ("lr as text", 'extends: xquad-mini\nsearch:\n  lr: ["1e-3"]\n', [], "search.lr[0]: ", "must be a number, not text", '"1e-3"', "a number > 0 and < 1", "without quotes"),
     ("duplicate key", GOOD + "  lr: [2e-3]\n", [], "search.lr: ", "must be given once", "mine.yaml:3:3", "mine.yaml:4:3", "remove one of the two"),
     ("schedule without k", GOOD + "  schedule: [gu]\n  k: []\n", [], "search.k: ", "must hold at least one interval for schedule gu", "none", "whole numbers from 1", "add k: [100]"),
@@ -141,6 +141,7 @@ DATA: list[tuple[str, Callable[[Path], object], str, int, tuple[str, ...]]] = [
     ("truncated gzip", truncated, "squad.json.gz", BAD_INPUT, ("squad.json.gz: ", "not a whole gzip file", "fetch the file again")),
     ("not JSON", lambda path: path.write_text("<html>sign in</html>"), "squad.json", BAD_INPUT, ("squad.json: ", "not JSON", "fetch the file again")),
     ("not SQuAD", lambda path: path.write_text('{"version": "1.1"}'), "squad.json", BAD_INPUT, ("squad.json: ", "the file has no 'data'", "SQuAD v1.1")),
+    ("of another task", lambda path: path.write_text('{"premise": "p", "choice1": "a", "choice2": "b", "question": "cause", "label": 0}'), "copa.jsonl", BAD_INPUT, ("copa.jsonl: ", "looks like rows of COPA", "which task choice reads", "set task: choice")),
     ("answer elsewhere", lambda path: path.write_text(json.dumps(squad(start=3))), "squad.json", BAD_INPUT, ("squad.json: ", "is not in its context", "'Rome'", "answer_start=3", "correct answer_start")),
     ("no answer", lambda path: path.write_text(json.dumps(squad()).replace('{"text": "Rome", "answer_start": 12}', "")), "squad.json", BAD_INPUT, ("squad.json: ", "must have at least one answer", "SQuAD v2")),
 ]  # fmt: skip

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from raysched.records.history import Row, SegmentWriter
@@ -13,7 +15,7 @@ from raysched.records.layout import SweepLayout
 from raysched.records.ledger import AttemptStarted, Ledger, Opened, PointTaken, Recorded
 from raysched.records.record import Record, write_record
 from raysched.study.identity import Content, Resolved, RunSpec
-from raysched.study.model import Study
+from raysched.study.model import MAIN, Study
 from raysched.study.space import Point, points
 
 LANGUAGES = ("en", "de", "th")
@@ -25,46 +27,51 @@ ORDERS = {
 }
 
 
-def study(schedules: tuple[str, ...] = ("standard", "gu", "lpft"), lr: tuple[float, ...] = (1e-3,)) -> Study:
-    return Study.model_validate(
-        {
-            "description": "A made-up sweep.",
-            "task": "qa",
-            "data": {"train": "mini", "dev": "mini", "test": "mini"},
-            "model": {"backbone": "mini", "language_adapters": "mini", "source_language": "en"},
-            "training": {"steps": 200},
-            "search": {"schedule": schedules, "lr": lr, "k": (25,), "sampler": "grid"},
-            "seeds": (0, 1),
-            "evaluation": {"languages": LANGUAGES},
-        },
-        strict=False,
-    )
+def study(
+    schedules: tuple[str, ...] = ("standard", "gu", "lpft"), lr: tuple[float, ...] = (1e-3,), **changes: Any
+) -> Study:
+    """`changes` replace whole keys of the study; those of `search` and `evaluation` are put beside its own."""
+    values: dict[str, Any] = {
+        "description": "A made-up sweep.",
+        "task": "qa",
+        "data": {"train": "mini", "dev": "mini", "test": "mini"},
+        "model": {"backbone": "mini", "language_adapters": "mini", "source_language": "en"},
+        "training": {"steps": 200},
+        "search": {"schedule": schedules, "lr": lr, "k": (25,), "sampler": "grid"},
+        "seeds": (0, 1),
+        "evaluation": {"languages": LANGUAGES},
+    }
+    for key, value in changes.items():
+        values[key] = {**values[key], **value} if key in ("search", "evaluation") else value
+    return Study.model_validate(values, strict=False)
 
 
-def resolved() -> Resolved:
+def resolved(of: Study) -> Resolved:
     content = Content(where="mini", revision="c0ffee" * 6 + "1234")
     return Resolved(
         train=content,
         dev=content,
-        test=dict.fromkeys(LANGUAGES, content),
+        test=dict.fromkeys(of.test_sets[MAIN].languages, content),
+        also={name: dict.fromkeys(chosen.languages, content) for name, chosen in of.evaluation.also.items()},
         backbone=content,
-        language_adapters=dict.fromkeys(LANGUAGES, content),
+        language_adapters=dict.fromkeys(of.languages, content),
         device="cpu",
     )
 
 
 def scores(spec: RunSpec) -> dict[str, float]:
     """F1 by language: standard 40s, gu 50s, lpft 60s; seeds 2 apart; languages 10 apart."""
-    base = {"standard": 40.0, "gu": 50.0, "lpft": 60.0}[spec.point.schedule] + 2 * spec.seed - 1000 * spec.point.lr
+    base = {"standard": 40.0, "gu": 50.0, "lpft": 60.0}.get(spec.point.schedule, 45.0)
+    base += 2 * spec.seed - 1000 * spec.point.lr
     return {"source_dev": base + 31, "en": base + 30, "de": base + 20, "th": base}
 
 
 class MadeUp:
     """Writes a sweep run by run."""
 
-    def __init__(self, storage: Path, of: Study) -> None:
-        self.layout = SweepLayout(storage, "made-up").create()
-        self.study, self.resolved = of, resolved()
+    def __init__(self, storage: Path, of: Study, name: str = "made-up") -> None:
+        self.layout = SweepLayout(storage, name).create()
+        self.study, self.resolved = of, resolved(of)
         self.ledger = Ledger.take_over(self.layout.ledger, host="here", pid=1, clock=lambda: 1_000_000)
         self.ledger.append(Opened(study=of.model_dump(mode="json"), resolved=self.resolved.model_dump(mode="json")))
 
@@ -87,7 +94,7 @@ class MadeUp:
 
     def finish(self, spec: RunSpec, **changes: Any) -> Record:
         attempt = self.layout.run(spec.run_id).attempt(self.ledger.epoch, 1).create()
-        order = ORDERS[spec.point.schedule]
+        order = ORDERS.get(spec.point.schedule, ORDERS["gu"])
         writer, awake = SegmentWriter(attempt.segments), set[int]()
         for step in (100, 200):
             awake |= {layer for at, woken in order for layer in woken if at <= step}
@@ -98,7 +105,12 @@ class MadeUp:
                 Row(kind="fisher", step=step, time_ms=1, data={**data, "purpose": "select", "traces": [1e9] * 4})
             )
         f1 = scores(spec)
-        tests = {name: {"f1": f1[name], "em": f1[name] - 10} for name in LANGUAGES}
+        tests = {
+            evaluation: {name: _metrics(f1[name]) for name in self.study.test_sets[test_set].languages if name in f1}
+            for test_set, evaluation in spec.evaluation_ids.items()
+        }
+        for name in tests[spec.evaluation_ids[MAIN]]:
+            pq.write_table(pa.table({"example_id": ["a", "b", "c"]}), attempt.predictions / f"{name}.parquet")
         values: dict[str, Any] = {
             "run_id": spec.run_id,
             "epoch": self.ledger.epoch,
@@ -110,8 +122,8 @@ class MadeUp:
             "status": "finished",
             "steps": 200,
             "selected_step": 200,
-            "source_dev": {"f1": f1["source_dev"], "em": f1["source_dev"] - 10},
-            "tests": {spec.evaluation_id: tests},
+            "source_dev": _metrics(f1["source_dev"]),
+            "tests": tests,
             "unfreeze_order": order,
             "segments": (writer.seal(0, 200),),
             "started_ms": 1_000_000,
@@ -133,6 +145,10 @@ class MadeUp:
             for spec in self.take(number, point):
                 self.start(spec)
                 self.finish(spec)
+
+
+def _metrics(f1: float) -> dict[str, float]:
+    return {"f1": f1, "em": f1 - 10}
 
 
 @pytest.fixture

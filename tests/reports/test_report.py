@@ -34,14 +34,17 @@ def test_whole_sweep(made_up: Callable[..., Any], tmp_path: Path) -> None:
         "# made-up\n\nA made-up sweep.",
         "3 complete of 3 taken so far",
         "6 finished, 0 failed, 0 not done, of 6",
-        "selected by source_dev/f1 (en)",
         "raysched 0.1.0 abcdef012345",
         "0.50 h from the start to the last record; 1.50 h of training",
         "train `c0ffeec0ffee`",
-        "### F1: every point",
-        "### EM: every point",
+        "### F1 on test (mini): every point",
+        "### EM on test (mini): every point",
+        "### Alike in transfer",
+        "| 70.00 | lpft 70.00 |\n| 60.00 | gu 60.00 |\n| 50.00 | standard 50.00 |",
         "| lpft | 0.001 | 25 | 2 | **91.00 ± 1.41** |",
-        "The target average is over de, th.",
+        "| test | mini | F1, EM (squad) | 3 each | `c0ffeec0ffee` |",
+        "selected by source_dev/f1 on mini (en, dev split)",
+        "The target average is over de, th (test).",
         "| schedule=gu lr=0.001 k=25 | 0, 1 | start: 3 · 50: 2 · 75: 1 · 100: 0 |",
         "(unfreeze_order.png)",
         "(fisher_trace.png)",
@@ -55,6 +58,55 @@ def test_whole_sweep(made_up: Callable[..., Any], tmp_path: Path) -> None:
     assert min(png_size(path.with_name("unfreeze_order.png"))) > 500
 
 
+MLQA = {"test": "facebook/mlqa", "languages": ("en", "de"), "scoring": "mlqa", "chinese_metric": "mlqa"}
+
+
+def test_a_table_per_metric_and_test_set_and_a_late_one_is_not_tested_yet(
+    made_up: Callable[..., Any], tmp_path: Path
+) -> None:
+    sweep = made_up(schedules=("gu",), evaluation={"also": {"mlqa": MLQA}})
+    for spec in sweep.take(0, GU):
+        record = sweep.finish(spec)
+        late = spec.evaluation_ids["mlqa"]
+        sweep.finish(spec, tests={key: value for key, value in record.tests.items() if key != late})
+    text = write_report(sweep.layout, tmp_path).read_text()
+    titles = [line for line in text.splitlines() if line.startswith("### ")]
+    places = ("test (mini)", "mlqa (facebook/mlqa)")
+    assert titles == [f"### {metric} on {place}: every point" for metric in ("F1", "EM") for place in places]
+    assert "| mlqa | facebook/mlqa | F1, EM (mlqa, Chinese mlqa) | - each | `c0ffeec0ffee` |" in text
+    assert "| gu | 0.001 | 25 | 2 | **81.00 ± 1.41** | - | - | - | - |" in text
+    assert "over de, th (test); de (mlqa)" in text
+    for spec in sweep.specs(GU).values():  # the runs are tested on it later: their records grow
+        sweep.finish(spec)
+    text = write_report(sweep.layout, tmp_path).read_text()
+    assert "| **81.00 ± 1.41** | **80.00 ± 1.41** | **70.00 ± 1.41** | **70.00 ± 1.41** | de 70.00 |" in text
+
+
+def test_any_tasks_metrics_and_arms_with_settings_of_their_own(made_up: Callable[..., Any], tmp_path: Path) -> None:
+    arms = [
+        {"schedule": "standard", "lr": 1e-4, "epochs": 500},
+        {"schedule": "standard", "lr": 1e-4, "epochs": 5000},
+        {"schedule": "standard", "lr": 1e-5, "method": "full"},
+        {"schedule": "schedule-7", "lr": 1e-4, "k": "even"},
+    ]
+    search = {"schedule": (), "lr": (), "k": (), "arms": arms, "objective": "source_dev/accuracy"}
+    sweep = made_up(task="choice", search=search)
+    for number, arm in enumerate(arms):
+        for spec in sweep.take(number, Point(**arm)):
+            tests = {spec.evaluation_ids["test"]: {name: {"accuracy": 50.0 + number} for name in ("en", "de", "th")}}
+            sweep.finish(spec, source_dev={"accuracy": 60.0 + spec.seed}, tests=tests)
+    text = write_report(sweep.layout, tmp_path).read_text()
+    assert "### Accuracy on test (mini): every point" in text
+    assert "each schedule's point" not in text  # all four are compared, none is chosen among the others
+    for line in [
+        "| schedule | method | lr | k | epochs | n | source dev | en | de | th | target average | lowest target |",
+        "| standard | adapters | 0.0001 |  | 500 | 2 | **60.50 ± 0.71** | 50.00 ± 0.00 |",
+        "| standard | full | 1e-05 |  |  | 2 |",
+        "| schedule-7 | adapters | 0.0001 | even |  | 2 | **60.50 ± 0.71** | **53.00 ± 0.00** |",
+    ]:
+        assert line in text
+
+
 def test_half_finished_sweep(made_up: Callable[..., Any], tmp_path: Path) -> None:
     sweep = made_up(lr=(1e-3, 2e-3))
     sweep.take(0, Point(schedule="standard", lr=1e-3))
@@ -65,7 +117,7 @@ def test_half_finished_sweep(made_up: Callable[..., Any], tmp_path: Path) -> Non
     text = write_report(sweep.layout, tmp_path).read_text()
     assert "0 complete of 3 taken so far" in text
     assert "1 finished, 1 failed, 4 not done, of 6" in text
-    assert "### F1: each schedule's point, selected on source dev" in text
+    assert "### F1 on test (mini): each schedule's point, selected on source dev" in text
     assert "1 of 2 | 80.00 † | 79.00 †" in text
     assert (
         f"- diverged (nan): schedule=gu lr=0.001 k=25 seed 1, run `{second.run_id}`: loss is nan | at step 17" in text

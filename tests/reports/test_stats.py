@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from raysched.reports.stats import Summary, summarise
+from raysched.reports.stats import Summary, groups, summarise
 
 
 @pytest.mark.parametrize(
@@ -24,6 +24,19 @@ from raysched.reports.stats import Summary, summarise
 def test_summary(values: list[float], expected: Summary | None, text: str) -> None:
     assert summarise(values) == expected
     assert str(summarise(values)) == text
+
+
+@pytest.mark.parametrize(
+    ("means", "expected"),
+    [
+        ({}, []),
+        ({"gu": 60.0}, [["gu"]]),
+        ({"a": 58.5, "gu": 60.0, "b": 59.0, "c": 57.9}, [["gu", "b"], ["a", "c"]]),  # exactly one point is within
+        ({"a": 58.0, "b": 59.0, "c": 60.0}, [["c", "b"], ["a"]]),  # one point of the best, not of the neighbour
+    ],
+)
+def test_groups(means: dict[str, float], expected: list[list[str]]) -> None:
+    assert groups(means) == expected
 
 
 def test_the_order_of_seeds_does_not_matter() -> None:

@@ -49,6 +49,21 @@ def test_nothing_runs_without_a_driver(made_up: Callable[..., Any]) -> None:
     assert (cell.running, cell.failed, cell.step, cell.eta_s) == (0, 1, None, None)
 
 
+def test_an_arm_has_a_length_of_its_own(made_up: Callable[..., Any]) -> None:
+    arms = [{"schedule": "standard", "lr": 1e-3, "steps": 400}, {"schedule": "standard", "lr": 1e-3, "epochs": 9}]
+    sweep = made_up(schedules=("standard",), search={"arms": arms})
+    points = [STANDARD, *(Point(**arm) for arm in arms)]
+    for number, point in enumerate(points):
+        done, running = sweep.take(number, point)
+        if point.steps is None:
+            sweep.finish(done, steps=900 if point.epochs else 200)
+        sweep.start(running, 100)
+    seen = read_sweep(sweep.layout)
+    cells = cells_status(seen, checkpoint_steps(seen.layout, seen.state))
+    assert [cell.total for cell in cells] == [200, 400, 900]
+    assert [cell.eta_s for cell in cells] == [1800 * 0.5, None, 1800 * (1 - 100 / 900)]
+
+
 def test_a_complete_cell_needs_no_time(made_up: Callable[..., Any]) -> None:
     sweep = made_up()
     sweep.all()

@@ -60,7 +60,7 @@ def test_a_language_missing_in_one_run_is_marked(made_up: Callable[..., Any]) ->
     sweep = made_up()
     first, second = sweep.take(0, GU)
     sweep.finish(first)
-    sweep.finish(second, tests={second.evaluation_id: {"en": {"f1": 99.0}}, "another": {"de": {"f1": 99.0}}})
+    sweep.finish(second, tests={second.evaluation_ids["test"]: {"en": {"f1": 99.0}}, "another": {"de": {"f1": 99.0}}})
     (row,) = cell_rows(read_sweep(sweep.layout), "f1")
     assert row.average is not None
     assert (row.average.n, row.average.mean) == (1, 59.0)
@@ -73,7 +73,7 @@ def test_selection_looks_at_source_dev_of_complete_cells_only(made_up: Callable[
         first, second = sweep.take(number, Point(schedule="gu", lr=lr, k=25))
         sweep.finish(first)
         if lr != 1e-3:  # 1e-3 scores best, but is not complete
-            sweep.finish(second, tests={second.evaluation_id: {"de": {"f1": 100 * lr}}})
+            sweep.finish(second, tests={second.evaluation_ids["test"]: {"de": {"f1": 100 * lr}}})
     rows = cell_rows(read_sweep(sweep.layout), "f1")
     assert [row.point.lr for row in selected(rows)] == [2e-3]
     assert [row.point.lr for row in selected(rows[:1])] == [1e-3]

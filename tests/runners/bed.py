@@ -81,6 +81,7 @@ def result(assignment: Assignment, **changes: Any) -> AttemptResult:
         "steps": 10,
         "selected_step": 10,
         "source_dev": {"f1": score(assignment), "em": 0.0},
+        "tests": {evaluation: {} for evaluation in assignment.spec.evaluation_ids.values()},
     }
     return AttemptResult(**values | changes)
 
@@ -106,6 +107,7 @@ class Bed:
     root: Path
     study: Study
     template: Path | None = None
+    resolved: Resolved = RESOLVED
     executed: list[tuple[str, int, int]] = field(default_factory=list)
     """(run_id, epoch, attempt) in the order of their ends."""
     driver_now: Driver | None = None
@@ -122,7 +124,7 @@ class Bed:
         self.ledger = kind.take_over(self.layout.ledger, host="here", pid=1)
         self.optuna = OptunaStudy(self.layout.optuna, NAME, self.study.search)
         self.ledger.entries = tuple(ledgers.read(self.layout.ledger))
-        self.driver_now = Driver(self.layout, self.study, RESOLVED, self.ledger, self.optuna, **options)
+        self.driver_now = Driver(self.layout, self.study, self.resolved, self.ledger, self.optuna, **options)
         return self.driver_now
 
     def bury(self) -> None:

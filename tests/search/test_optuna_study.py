@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import pickle
@@ -86,6 +87,52 @@ def test_a_restart_after_any_call_changes_nothing(sampler: str, opened: Opened, 
 
     one_by_one(restarted(), restarted)
     assert restarted().asked() == undisturbed.asked()
+
+
+ARMS = (
+    {"schedule": "standard", "lr": 1e-4, "epochs": 500},
+    {"schedule": "standard", "lr": 1e-5, "epochs": 5000},
+    {"schedule": "standard", "lr": 1e-5, "steps": 7},
+    {"schedule": "gu", "lr": 1e-5, "k": "even", "epochs": 5000},
+    {"schedule": "gu", "lr": 1e-5, "k": 1000, "epochs": 5000},
+    {"schedule": "fun", "lr": 1e-5, "k": "early"},
+    {"schedule": "standard", "lr": 2e-5, "method": "full"},
+)
+SPACES: list[tuple[str, dict[str, Any], int]] = [
+    *((sampler, {"method": ("adapters", "full")}, 6) for sampler in ALL),
+    *((sampler, {"method": ("full",)}, 3) for sampler in ALL),
+    *((sampler, {"k": (25, "even", "early")}, 4) for sampler in ALL),
+    ("grid", {"arms": ARMS}, 3 + 7),
+    ("grid", {"arms": ({"schedule": "gu", "lr": 1e-4, "k": 25},)}, 3),  # a point of the product, once
+    ("grid", {"schedule": (), "lr": (), "k": (), "arms": ARMS}, 7),
+]
+
+
+@pytest.mark.parametrize(("sampler", "changes", "n"), SPACES, ids=[f"{row[0]}-{','.join(row[1])}" for row in SPACES])
+def test_methods_arms_and_shares_of_the_run(
+    sampler: str, changes: dict[str, Any], n: int, opened: Opened, tmp_path: Path
+) -> None:
+    """Each point once, under the same numbers whether or not every call is made by a new process."""
+    of = Search.model_validate_json(json.dumps({**SPACE, "lr": (1e-4,), **changes, "sampler": sampler}))
+    undisturbed = opened(of)
+    asked = one_by_one(undisturbed)
+    assert {one.point for one in asked} == set(points(of))
+    assert len(asked) == undisturbed.target == n
+    path = tmp_path / "other.db"
+    one_by_one(opened(of, path=path), lambda: opened(of, path=path))
+    assert opened(of, path=path).asked() == undisturbed.asked()
+
+
+@pytest.mark.parametrize(("sampler", "method"), [("tpe", ("adapters", "full")), ("grid", ("adapters",))])
+def test_open_points_with_a_method_or_a_length_are_adopted(
+    sampler: str, method: tuple[str, ...], opened: Opened
+) -> None:
+    arms = ARMS if sampler == "grid" else ()
+    of = Search.model_validate_json(json.dumps({**SPACE, "sampler": sampler, "method": method, "arms": arms}))
+    study = opened(of)
+    asked = [study.ask() for _ in range(9)]
+    again = opened(of)
+    assert [again.ask() for _ in range(9)] == asked
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "random"])

@@ -28,9 +28,11 @@ FILES = [
     ("task: qa", "task: qa\n<<: x", "<<", 2, "unknown key", "", "extends", "raysched schema"),
     ("task: qa", "task: qq", "task", 1, "must be one of the valid values", '"qq"', "qa", "take one of the valid values"),
     ("gu]", "guu]", "search.schedule[1]", 10, "must be one of the valid values", '"guu"', "gu", "did you mean gu?"),
-    ("k: [2, 3]", "k: [0]", "search.k[0]", 12, "must be at least 1", "0", "a whole number >= 1", "choose a larger value"),
+    ("k: [2, 3]", "k: [0]", "search.k[0]", 12, "must be a whole number >= 1, early or even", "0", "a whole number >= 1, early, even", "choose a larger value"),
     ("k: [2, 3]", "k: 0", "search.k", 12, "must be a list", "0", "each a whole number >= 1", "write k: [...]"),
-    ("k: [2, 3]", "k: [2.0]", "search.k[0]", 12, "must be a whole number", "2.0", "a whole number >= 1", "write 2"),
+    ("k: [2, 3]", "k: [2.0]", "search.k[0]", 12, "must be a whole number", "2.0", "a whole number >= 1, early, even", "write 2"),
+    ("k: [2, 3]", 'k: ["5"]', "search.k[0]", 12, "must be a whole number", '"5"', "a whole number >= 1, early, even", "write 5 without quotes"),
+    ("k: [2, 3]", "k: [evn]", "search.k[0]", 12, "early or even", '"evn"', "early, even", "even spreads"),
     ("k: [2, 3]", "k: [1e3]", "search.k[0]", 12, "must be a whole number", "1000.0", "a whole number >= 1", "write 1000"),
     ("k: [2, 3]", "k: [2, 2]", "search.k", 12, "must not repeat a value", "2 stands twice", "a list", "remove the repetition"),
     ("k: [2, 3]", "k: []", "search.k", 12, "must hold at least one interval for schedule gu", "none", "whole numbers from 1", "k: [100]"),
@@ -64,13 +66,26 @@ FILES = [
     ("seeds: 2", "seeds: 2\ntracking: 3", "tracking", 15, "must be a section with keys", "3", "log_every_steps", "or remove it to take the defaults"),
     ("steps: 10", "steps: 10\n  permutation: [1, 1]", "training.permutation", 9, "must not repeat a value", "[1, 1]", "a list", "remove the repetition"),
     ("gu]", "gu, permutation]", "training.permutation", 7, "must be given for schedule permutation", "none", "a list of layers", "permutation: [10, 9,"),
-    ("gu]", "gu, replay]", "training.replay", 7, "must name an unfreeze_order.json", "none", "a path", "artifacts"),
+    ("gu]", "gu, replay]", "training.replay", 7, "must be given for schedule replay", "none", "a path", "artifacts"),
     ("test: mini}", "test: mini, max_length: 64}", "data.doc_stride", 2, "doc_stride < max_length must hold", "doc_stride=128, max_length=64", "1 ... 63", "smaller"),
     ("[vel, orl]", "[vel, vel]", "evaluation.languages", 16, "must not repeat a value", "vel stands twice", "a list", "remove the repetition"),
     ("[vel, orl]", "[vel, ../x]", "evaluation.languages[1]", 16, "must match", '"../x"', "text that matches", "short name of the language"),
     ("seeds: 2", "seeds: 2\nresources: {gpu: 1.5}", "resources.gpu", 15, "must be auto, a fraction of a GPU up to 1, or a whole number", "1.5", "auto, 0, 0.25", "auto takes a GPU"),
     ("seeds: 2", "seeds: 2\nresources: {gpu: some}", "resources.gpu", 15, "must be auto", "'some'", "auto, 0, 0.25", "auto takes a GPU"),
     ("seeds: 2", "seeds: 2\nbudget: {attempts: 0}", "budget.attempts", 15, "must be at least 1", "0", "a whole number >= 1", "choose a larger value"),
+    ("sampler: grid", "arms: [{schedule: fun, lr: 1e-3, k: 0}]\n  sampler: grid", "search.arms[0].k", 13, "must be a whole number >= 1, early or even", "0", "early", "choose a larger value"),
+    ("sampler: grid", "arms: [{schedule: fun, lr: 1e-3}]\n  sampler: grid", "search.arms[0].k", 13, "must be given for schedule fun", "None", "even", "add k: 100"),
+    ("sampler: grid", "arms: [{schedule: standard, lr: 1e-3, k: 3}]\n  sampler: grid", "search.arms[0].k", 13, "means nothing for schedule standard", "3", "null", "leave it out"),
+    ("sampler: grid", "arms: [{schedule: standard, lr: 1e-3, epoch: 3}]\n  sampler: grid", "search.arms[0].epoch", 13, "unknown key", "", "epochs", "did you mean search.arms[0].epochs?"),
+    ("sampler: grid", "arms: [{schedule: standard, lr: 1e-3, epochs: 3, steps: 3}]\n  sampler: grid", "search.arms[0].steps", 13, "at most one of epochs and steps", "epochs=3, steps=3", "steps alone", "leave one of them out"),
+    ("sampler: grid", "arms: [{schedule: standard, lr: 1e-3}]\n  sampler: tpe", "search.sampler", 14, "must be grid where arms are given", "tpe", "grid", "leave search.arms out"),
+    ("[1e-3, 2e-3]\n  k: [2, 3]\n  sampler: grid", "[]\n  sampler: grid\n  arms: [{schedule: standard, lr: 1e-3}]", "search.lr", 11, "must hold at least 1 value", "[]", "a list", "for arms alone"),
+    ("sampler: grid", "method: [all]", "search.method[0]", 13, "must be one of the valid values", '"all"', "adapters, full", "take one of the valid values"),
+    ("languages: [vel, orl]", "languages: [vel]\n  also: {test: {test: mini, languages: [orl]}}", "evaluation.also", 17, "must not be named test", "test", "", "choose another name"),
+    ("languages: [vel, orl]", "languages: [vel]\n  also: {Mlqa: {test: mini, languages: [orl]}}", "evaluation.also.Mlqa", 17, "a name must match", '"Mlqa"', "", "choose another name"),
+    ("languages: [vel, orl]", "languages: [vel]\n  also: {mlqa: {test: mini}}", "evaluation.also.mlqa.languages", 17, "must be given", "nothing", "a list", "add languages: ... below evaluation.also.mlqa:"),
+    ("languages: [vel, orl]", "languages: [vel]\n  also: {mlqa: {test: mini, language: [orl]}}", "evaluation.also.mlqa.language", 17, "unknown key", "", "languages", "did you mean evaluation.also.mlqa.languages?"),
+    ("adapters: mini", "adapters: mini\n  language_adapter_overrides: {it: 3}", "model.language_adapter_overrides.it", 6, "must be text", "3", "text", 'put it into quotes: "3"'),
     ("task: qa", "task: qa\nseeds: 3", "seeds", 15, "must be given once", "mine.yaml:2:1", "", "remove one of the two"),
 ]  # fmt: skip
 
@@ -106,10 +121,15 @@ OPTIONS = [
     ("lr=[1e-3]", "lr", "unknown key", "training, search", "did you mean search.lr?"),
     ("search.lr.0=1e-3", "search.lr.0", "search.lr is a value, not a section", "a list (each a number", "--set search.lr='[...]'"),
     ("search.lr=1e-3", "search.lr", "must be a list, but got 0.001", "a list (each a number", "write lr: [...]"),
-    ("search.k=[0]", "search.k[0]", "must be at least 1, but got 0", "a whole number >= 1", "choose a larger value"),
+    ("search.k=[0]", "search.k[0]", "early or even, but got 0", "a whole number >= 1", "choose a larger value"),
     ("training.epochs=3", "training.epochs", "but got epochs=3, steps=10", "training.steps alone", "--set training.steps=null"),
     ("training.steps=", "training.steps", "but got epochs=None, steps=None", "training.steps alone", "give one of them"),
     ("description=GU: prose", "description", 'must be text, but got {"GU": "prose"}', "text", "change description"),
+    ("evaluation.also.mlqa.tests=x", "evaluation.also.mlqa.tests", "unknown key", "test, languages, scoring", "did you mean evaluation.also.mlqa.test?"),
+    ("evaluation.also.mlqa.test.x=x", "evaluation.also.mlqa.test.x", "evaluation.also.mlqa.test is a value, not a section", "text", "give the whole value"),
+    ("evaluation.also.mlqa=x", "evaluation.also.mlqa", "must be a section with keys", "keys test, languages", "put keys below"),
+    ("model.language_adapter_overrides.it.x=x", "model.language_adapter_overrides.it.x", "is a value, not a section", "text", "give the whole value"),
+    ("search.arms.0.lr=1e-3", "search.arms.0", "search.arms is a value, not a section", "a list", "--set search.arms='[...]'"),
     ("extends=xquad-mini", "extends", "stands in files only", "", "write a file"),
     ("search={lr: [1], lr: [2]}", "lr", "must be given once", "", "remove one of the two"),
     ("search.lr=[1", None, "must be valid YAML", "", "quote text"),
@@ -123,9 +143,27 @@ def test_option(write: Write, option: str, key: str | None, rule: str, choice: s
     error = caught.value
     assert error.key == key
     assert rule in error.what
-    assert re.search(r"at: +--set [a-z.0-9]+$", error.what)
+    assert re.search(r"at: +--set [a-z.0-9_]+$", error.what)
     assert choice in ", ".join(map(str, error.choices))
     assert step in (error.hint or "")
+
+
+def test_options_reach_below_names_of_the_users_own(write: Write) -> None:
+    study = load_study(
+        write(),
+        [
+            "evaluation.also.mlqa.test=facebook/mlqa",
+            "evaluation.also.mlqa.languages=[en, de]",
+            "evaluation.also.again={test: mini, languages: [orl]}",
+            "model.language_adapter_overrides.orl=./orl",
+        ],
+    ).study
+    assert {name: (one.test, one.languages) for name, one in study.test_sets.items()} == {
+        "test": ("mini", ("vel", "orl")),
+        "mlqa": ("facebook/mlqa", ("en", "de")),
+        "again": ("mini", ("orl",)),
+    }
+    assert study.model.language_adapter_overrides == {"orl": "./orl"}
 
 
 @pytest.mark.parametrize("option", ["", "search.lr", "=3", "search..lr=3", ".=3"])

@@ -102,7 +102,7 @@ def test_seeds_share_a_cell_and_not_a_run() -> None:
 def test_another_test_set_is_another_evaluation_of_the_same_run(options: list[str]) -> None:
     one, other = spec(), spec(*options)
     assert one.run_id == other.run_id
-    assert one.evaluation_id != other.evaluation_id
+    assert one.evaluation_ids != other.evaluation_ids
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_inputs_count_by_their_content(part: str, same: bool) -> None:
     changed = {"test": {"vel": content("x"), "orl": content("x")}, "device": "cuda"}.get(part, content("x"))
     other = spec(resolved=RESOLVED.model_copy(update={part: changed}))
     assert (other.run_id == spec().run_id) is same
-    assert (other.evaluation_id == spec().evaluation_id) is False
+    assert other.evaluation_ids != spec().evaluation_ids
 
 
 def test_where_content_lies_does_not_count() -> None:

@@ -55,7 +55,7 @@ def test_an_unknown_study(tmp_path: Path, name: str, hint: str) -> None:
         load_study(name, cwd=tmp_path)
     assert set(caught.value.choices) >= {"xquad-mini", "xquad-mini-search", "xquad-xlmr"}
     assert hint in str(caught.value.hint)
-    assert len(str(caught.value)) < 600
+    assert len(str(caught.value)) < 1200
 
 
 @pytest.mark.parametrize("name", ["My Study.yaml", "a..b.yaml", "-x.yaml", "x" * 64 + ".yaml", "Ä.yaml"])
@@ -79,6 +79,16 @@ def test_extends_merges_sections_and_replaces_lists(write: Write) -> None:
     study = load_study(write("extends: ./middle.yaml\ntraining:\n  batch_size: 4\nsearch:\n  lr: [5e-4]\n")).study
     assert (study.search.k, study.search.lr, study.search.schedule) == ((9,), (5e-4,), ("standard", "gu"))
     assert (study.training.steps, study.training.batch_size, study.seeds) == (10, 4, (0, 1, 2))
+
+
+def test_of_several_bases_the_later_one_is_on_top_and_the_file_on_all(write: Write) -> None:
+    write(GOOD, "base.yaml")
+    write("search: {k: [9], lr: [1e-4]}\nseeds: 3\n", "_one.yaml")  # no study by themselves
+    write("extends: _deep\nsearch: {k: [8]}\n", "_two.yaml")
+    write("training: {batch_size: 7}\nsearch: {k: [1]}\n", "_deep.yaml")
+    study = load_study(write("extends: [base, _one, _two]\nseeds: 5\n")).study
+    assert (study.search.k, study.search.lr, study.search.schedule) == ((8,), (1e-4,), ("standard", "gu"))
+    assert (study.training.steps, study.training.batch_size, len(study.seeds)) == (10, 7, 5)
 
 
 def test_extends_looks_beside_the_file_first(write: Write, tmp_path: Path) -> None:
@@ -109,8 +119,14 @@ def test_messages_name_the_file_that_gave_the_value(write: Write, tmp_path: Path
             {"mine": "extends: s1", **{f"s{n}": f"extends: s{n + 1}" for n in range(1, 9)}, "s9": GOOD},
             "at most 8 files",
         ),
-        ({"mine": "extends: [a, b]\n"}, 'must be the name or path of another study, but got ["a", "b"]'),
-        ({"mine": "seeds: 2\nextends:\n"}, "must be the name or path of another study, but got null"),
+        (
+            {"mine": "extends: [a, 1]\n"},
+            'must be the name or path of another study, or a list of them, but got ["a", 1]',
+        ),
+        ({"mine": "extends: []\n"}, "or a list of them, but got []"),
+        ({"mine": "seeds: 2\nextends:\n"}, "or a list of them, but got null"),
+        ({"mine": "extends: [b, c]\n", "b": GOOD, "c": "extends: mine\n"}, "goes mine.yaml -> c.yaml -> mine.yaml"),
+        ({"mine": "extends: [b, nothing-like-it]\n", "b": GOOD}, "'nothing-like-it': names no study"),
         ({"mine": "extends: xquad-mimi\n"}, "names no study"),
         ({"mine": "extends: b\n", "b": "- 1\n"}, "must hold keys and values, but got [1]"),
     ],
@@ -180,7 +196,8 @@ def test_names_list_own_studies_first_and_broken_ones_with_their_problem(write: 
     write("task: qq", "search_spaces/broken.yaml")
     write("seeds: 3", "search_spaces/_part.yaml")
     infos = {info.name: info for info in study_names(tmp_path)}
-    assert set(infos) == {"broken", "xquad-mini", "xquad-mini-search", "xquad-xlmr"}
+    assert set(infos) >= {"broken", "xquad-mini", "xquad-mini-search", "xquad-xlmr"}
+    assert not any(name.startswith("_") for name in infos)
     assert (infos["xquad-mini"].points, infos["xquad-mini"].runs) == (6, 12)
     assert "task" in str(infos["broken"].problem)
     assert (infos["xquad-xlmr"].points, infos["xquad-xlmr"].runs, infos["xquad-xlmr"].problem) == (24, 96, None)

@@ -28,15 +28,19 @@ def tokenizer(rows: list[dict[str, Any]]) -> PreTrainedTokenizerFast:
 
 @pytest.fixture
 def study() -> Callable[..., Study]:
-    """A small study; keyword arguments replace values of its sections."""
+    """A small study; keyword arguments replace its task, and values of its sections."""
 
-    def make(**sections: dict[str, Any]) -> Study:
+    def make(task: str = "qa", **sections: dict[str, Any]) -> Study:
         values: dict[str, Any] = {
-            "task": "qa",
+            "task": task,
             "data": {"train": "mini", "dev": "mini", "test": "mini", "max_length": 24, "doc_stride": 4},
             "model": {"backbone": "mini", "language_adapters": "mini", "source_language": "en"},
             "training": {"steps": 5},
-            "search": {"schedule": ("standard",), "lr": (1e-3,)},
+            "search": {
+                "schedule": ("standard",),
+                "lr": (1e-3,),
+                "objective": "source_dev/f1" if task == "qa" else "source_dev/accuracy",
+            },
             "seeds": (0,),
             "evaluation": {"languages": ("en",)},
         }

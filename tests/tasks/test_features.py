@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import subprocess
 import sys
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,21 @@ import numpy as np
 import pytest
 
 from raysched.errors import StudyError
+from raysched.tasks import feature_store
 from raysched.tasks import features as windows
-from raysched.tasks.features import Features, build, cached_features, label, load, store, tokenizer_digest
+from raysched.tasks.feature_store import store, tokenizer_digest
+from raysched.tasks.features import Features, build, label
 from tests.tasks.tiny_qa import make_row, make_tokenizer
 
-COLUMNS = ("bounds", "context_bounds", *windows.FLAT, *windows.PER_WINDOW)
+COLUMNS = ("bounds", "context_bounds", *Features.FLAT, *Features.SINGLE)
+
+
+def cached(folder: Path, make: Callable[[], Features], **options: float) -> Features:
+    return feature_store.cached(folder, "k", Features, make, **options)
+
+
+def load(path: Path, key: str = "k") -> Features | None:
+    return feature_store.load(path, key, Features)
 
 
 def same(one: Features, other: Features) -> bool:
@@ -139,8 +150,8 @@ def test_tokenizer_digest_sees_content_not_use(rows: list[dict[str, Any]], token
 def test_stored_features_are_the_same_and_mapped(rows: list[dict[str, Any]], tokenizer: Any, tmp_path: Path) -> None:
     made = build(rows, tokenizer, role="train", max_length=13, doc_stride=3)
     calls: list[int] = []
-    first = cached_features(tmp_path / "features", "k", lambda: calls.append(1) or made)  # type: ignore[func-returns-value]
-    again = cached_features(tmp_path / "features", "k", lambda: calls.append(1) or made)  # type: ignore[func-returns-value]
+    first = cached(tmp_path / "features", lambda: calls.append(1) or made)  # type: ignore[func-returns-value]
+    again = cached(tmp_path / "features", lambda: calls.append(1) or made)  # type: ignore[func-returns-value]
     assert calls == [1]
     assert same(first, made)
     assert same(again, made)
@@ -166,27 +177,28 @@ def test_damage_is_found_and_repaired(stored: tuple[Path, Features]) -> None:
     for content in damaged:
         assert content != whole
         path.write_bytes(content)
-        assert load(path, "k") is None
-        assert same(cached_features(path.parent, "k", lambda: features), features)
+        assert load(path) is None
+        assert same(cached(path.parent, lambda: features), features)
         assert path.read_bytes() == whole
 
 
 def test_another_key_is_not_believed(stored: tuple[Path, Features]) -> None:
     path, _ = stored
     assert load(path, "other") is None
-    assert load(path.with_name("none.arrow"), "k") is None
+    assert load(path.with_name("none.arrow")) is None
 
 
 def test_failed_making_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="interrupted"):
-        cached_features(tmp_path, "k", lambda: (_ for _ in ()).throw(RuntimeError("interrupted")))
+        cached(tmp_path, lambda: (_ for _ in ()).throw(RuntimeError("interrupted")))
     assert [file.name for file in tmp_path.iterdir()] == ["k.lock"]
 
 
 CHILD = """
 import sys, time
 from pathlib import Path
-from raysched.tasks.features import cached_features, load
+from raysched.tasks.feature_store import cached, load
+from raysched.tasks.features import Features
 
 folder = Path(sys.argv[1])
 
@@ -194,9 +206,9 @@ def make():
     with (folder / "log").open("a") as file:
         file.write("made\\n")
     time.sleep(0.5)
-    return load(folder / "k.arrow", "k")
+    return load(folder / "k.arrow", "k", Features)
 
-assert len(cached_features(folder / "shared", "k", make)) > 0
+assert len(cached(folder / "shared", "k", Features, make)) > 0
 """
 
 
@@ -205,7 +217,7 @@ def test_many_processes_make_them_once(stored: tuple[Path, Features]) -> None:
     others = [subprocess.Popen([sys.executable, "-c", CHILD, str(path.parent)]) for _ in range(3)]
     assert [other.wait(60) for other in others] == [0, 0, 0]
     assert (path.parent / "log").read_text() == "made\n"
-    found = load(path.parent / "shared" / "k.arrow", "k")
+    found = load(path.parent / "shared" / "k.arrow")
     assert found is not None
     assert same(found, features)
 
@@ -218,10 +230,10 @@ def test_a_stuck_holder_is_not_waited_for_for_good(stored: tuple[Path, Features]
     folder.mkdir()
     with (folder / "k.lock").open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
-        assert same(cached_features(folder, "k", lambda: features, lock_timeout_s=0.2), features)
+        assert same(cached(folder, lambda: features, lock_timeout_s=0.2), features)
 
 
 def test_no_windows(tokenizer: Any, tmp_path: Path) -> None:
     empty = build([], tokenizer, role="eval", max_length=13, doc_stride=3)
     assert len(empty) == 0
-    assert len(cached_features(tmp_path, "k", lambda: dataclasses.replace(empty))) == 0
+    assert len(cached(tmp_path, lambda: dataclasses.replace(empty))) == 0

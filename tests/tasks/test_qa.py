@@ -11,6 +11,7 @@ import torch
 from raysched.errors import Diverged
 from raysched.study.model import Study
 from raysched.tasks.features import Features
+from raysched.tasks.predictions import Prediction
 from raysched.tasks.qa import QATask
 from tests.tasks.tiny_qa import make_row, make_tokenizer
 
@@ -35,11 +36,21 @@ def oracle(features: Features) -> tuple[list[np.ndarray], list[np.ndarray]]:
     return starts, ends
 
 
+def predict(qa: QATask, rows: list[dict[str, Any]], features: Features, starts: Any, ends: Any) -> list[Prediction]:
+    return qa.predict(rows, features, list(zip(starts, ends, strict=True)), "en", None)
+
+
+def new_head(qa: QATask, width: int) -> torch.nn.Linear:
+    head = qa.head(hidden_size=width, model_type="xlm-roberta", pooler=None, dropout=0.1)
+    assert isinstance(head, torch.nn.Linear)
+    return head
+
+
 @pytest.mark.parametrize(("padding", "train_width"), [("max", 24), ("dynamic_masked", 24), ("dynamic_masked", 16)])
 def test_batch(study: MakeStudy, rows: list[dict[str, Any]], tokenizer: Any, padding: str, train_width: int) -> None:
     qa = task(study, padding)
     chosen = [1] if train_width == 16 else [2, 0]
-    train, dev = qa.train_features(rows, tokenizer), qa.eval_features(rows, tokenizer)
+    train, dev = qa.features(rows, tokenizer, "train"), qa.features(rows, tokenizer, "eval")
     longest = int(train.lengths[chosen].max())
     for features, width in ((train, train_width), (dev, longest)):
         batch = qa.batch(features, chosen)
@@ -62,7 +73,7 @@ def test_batch(study: MakeStudy, rows: list[dict[str, Any]], tokenizer: Any, pad
 
 def test_dynamic_width_never_exceeds_max_length(study: MakeStudy, rows: list[dict[str, Any]], tokenizer: Any) -> None:
     qa = task(study, "dynamic_masked", max_length=18)
-    features = qa.train_features(rows, tokenizer)
+    features = qa.features(rows, tokenizer, "train")
     assert qa.batch(features, [0])["input_ids"].shape == (1, 18)
 
 
@@ -70,7 +81,7 @@ def test_token_types_where_the_tokenizer_knows_them(study: MakeStudy, rows: list
     texts = [row[name] for row in rows for name in ("context", "question")]
     tokenizer = make_tokenizer(texts, model_input_names=["input_ids", "token_type_ids", "attention_mask"])
     qa = task(study)
-    batch = qa.batch(qa.train_features(rows[1:2], tokenizer), [0])
+    batch = qa.batch(qa.features(rows[1:2], tokenizer, "train"), [0])
     # <s> What sleeps ? </s> </s> The blue cat sleeps . </s>, then padding
     assert batch["token_type_ids"][0].tolist() == [0] * 6 + [1] * 6 + [0] * 12
 
@@ -79,7 +90,7 @@ def test_head_is_drawn_from_the_global_generator(study: MakeStudy) -> None:
     made = []
     for seed in (0, 0, 1):
         torch.manual_seed(seed)
-        made.append(task(study).head(64))
+        made.append(new_head(task(study), 64))
     assert torch.equal(made[0].weight, made[1].weight)
     assert not torch.equal(made[0].weight, made[2].weight)
     assert made[0].weight.shape == (2, 64)
@@ -93,7 +104,7 @@ def test_head_is_drawn_from_the_global_generator(study: MakeStudy) -> None:
 def test_logits_are_at_least_float32(study: MakeStudy, given: str, expected: str) -> None:
     dtype = getattr(torch, given)
     qa, mask = task(study), {"attention_mask": torch.ones(2, 3, dtype=torch.int64)}
-    start, end = qa.groups(qa.head(4).to(dtype), torch.randn(2, 3, 4, dtype=dtype), mask)
+    start, end = qa.groups(new_head(qa, 4).to(dtype), torch.randn(2, 3, 4, dtype=dtype), mask)
     assert start.dtype == end.dtype == getattr(torch, expected)
     assert start.shape == end.shape == (2, 3)
 
@@ -116,8 +127,8 @@ def test_loss_depends_on_padding_only_under_max(
     """method.md 6.4: the paper's softmax covers padding, so its loss grows with T for the same input."""
     torch.manual_seed(0)
     qa = task(study, padding)
-    batch = qa.batch(qa.eval_features(rows, tokenizer), [0, 1])
-    head, width = qa.head(16).double(), batch["input_ids"].shape[1]
+    batch = qa.batch(qa.features(rows, tokenizer, "eval"), [0, 1])
+    head, width = new_head(qa, 16).double(), batch["input_ids"].shape[1]
     hidden = torch.randn(2, width + 40, 16, dtype=torch.float64)
     losses, gradients = [], []
     for extra in (0, 8, 40):
@@ -140,9 +151,9 @@ def test_oracle_finds_every_answer(
     study: MakeStudy, rows: list[dict[str, Any]], tokenizer: Any, max_length: int, doc_stride: int
 ) -> None:
     qa = task(study, max_length=max_length, doc_stride=doc_stride)
-    features = qa.eval_features(rows, tokenizer)
-    predictions = qa.predict(rows, features, *oracle(features))
-    assert qa.score(rows, predictions) == {"f1": 100.0, "em": 100.0}
+    features = qa.features(rows, tokenizer, "eval")
+    predictions = predict(qa, rows, features, *oracle(features))
+    assert qa.score(predictions) == {"f1": 100.0, "em": 100.0}
     first = predictions[0]
     assert (first.example_id, first.prediction, first.score, first.gold) == ("q000", "Rome", 10.0, ("Rome", "in Rome"))
     assert rows[0]["context"][first.start : first.end] == "Rome"
@@ -174,7 +185,7 @@ def test_decoding_equals_every_pair(
     study: MakeStudy, rows: list[dict[str, Any]], tokenizer: Any, n_best: int, max_answer_length: int
 ) -> None:
     qa = task(study, max_length=16, doc_stride=8, n_best=n_best, max_answer_length=max_answer_length)
-    features = qa.eval_features(rows, tokenizer)
+    features = qa.features(rows, tokenizer, "eval")
     generator = np.random.default_rng(0)
     empty = 0
     for _ in range(20):
@@ -183,7 +194,7 @@ def test_decoding_equals_every_pair(
         beyond = 100.0 * (np.arange(16) >= features.lengths[:, None])
         starts, ends = (generator.normal(size=shape) + beyond for _ in range(2))
         expected = _naive(qa, rows, features, starts, ends)
-        got = qa.predict(rows, features, starts, ends)
+        got = predict(qa, rows, features, starts, ends)
         assert [p.prediction for p in got] == [text for _, text in expected]
         assert [p.score for p in got] == pytest.approx(
             [max(score, 0.0) if text == "" else score for score, text in expected]
@@ -198,41 +209,41 @@ def test_high_logits_outside_the_context_are_ignored(
     study: MakeStudy, rows: list[dict[str, Any]], tokenizer: Any
 ) -> None:
     qa = task(study)
-    features = qa.eval_features(rows, tokenizer)
+    features = qa.features(rows, tokenizer, "eval")
     starts, ends = oracle(features)
     for n in range(len(features)):
         starts[n][: features.context_start[n]] = ends[n][: features.context_start[n]] = 1000.0
         starts[n][-1] = ends[n][-1] = 1000.0
-    assert qa.score(rows, qa.predict(rows, features, starts, ends))["em"] == 100.0
+    assert qa.score(predict(qa, rows, features, starts, ends))["em"] == 100.0
 
 
 def test_space_that_a_token_takes_along_is_no_answer(study: MakeStudy) -> None:
     row = make_row(0, "Ada met Bob .", "Who?", "Bob")
     tokenizer = make_tokenizer([row["context"], row["question"]])
     qa = task(study)
-    features = qa.eval_features([row], tokenizer)
+    features = qa.features([row], tokenizer, "eval")
     wide = features.char_start.copy()
     wide[2] -= 1  # as tokenizers do that give a word its leading space
     features = Features(**{name: getattr(features, name) for name in Features.__slots__} | {"char_start": wide})
-    (prediction,) = qa.predict([row], features, *oracle(features))
+    (prediction,) = predict(qa, [row], features, *oracle(features))
     assert (prediction.prediction, prediction.start, prediction.end) == ("Bob", 8, 11)
 
 
 def test_not_a_number_is_divergence(study: MakeStudy, rows: list[dict[str, Any]], tokenizer: Any) -> None:
     qa = task(study)
-    features = qa.eval_features(rows, tokenizer)
+    features = qa.features(rows, tokenizer, "eval")
     starts, ends = oracle(features)
     ends[1][int(features.context_start[1])] = np.nan
     with pytest.raises(Diverged, match="NaN"):
-        qa.predict(rows, features, starts, ends)
+        predict(qa, rows, features, starts, ends)
 
 
-def test_score_refuses_other_rows(study: MakeStudy, rows: list[dict[str, Any]], tokenizer: Any) -> None:
+def test_logits_of_other_windows_are_refused(study: MakeStudy, rows: list[dict[str, Any]], tokenizer: Any) -> None:
     qa = task(study)
-    features = qa.eval_features(rows, tokenizer)
-    predictions = qa.predict(rows, features, *oracle(features))
-    with pytest.raises(ValueError, match="one by one"):
-        qa.score(rows, predictions[::-1])
+    features = qa.features(rows, tokenizer, "eval")
+    starts, ends = oracle(features)
+    with pytest.raises(ValueError, match="argument 2 is shorter"):
+        predict(qa, rows, features, starts[:-1], ends[:-1])
 
 
 def test_features_key_changes_with_all_that_changes_features(study: MakeStudy) -> None:

@@ -3,28 +3,21 @@
 from __future__ import annotations
 
 import gzip
-import os
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from raysched.study.model import Study
-from raysched.tasks import metrics, sources, squad
+from raysched.study.model import MAIN, Study
+from raysched.tasks import forms, metrics, sources
 from raysched.tasks.qa import QATask
+from tests.real_data import DATA, needed
 
-DATA = Path(os.environ.get("RAYSCHED_DATA_DIR") or Path(__file__).parents[3] / "shared" / "data")
 LANGUAGES = ("ar", "de", "el", "en", "es", "hi", "ru", "th", "tr", "vi", "zh")
 MakeStudy = Callable[..., Study]
-
-
-def needed(*names: str) -> None:
-    for name in names:
-        if not (DATA / name).exists():
-            pytest.skip(f"absent: {DATA / name} (set RAYSCHED_DATA_DIR)")
+QA = forms.FORMS["qa"]
 
 
 @pytest.fixture(scope="module")
@@ -65,22 +58,24 @@ def test_folder_as_it_is(real: Study) -> None:
     assert found.train.where.endswith("train-v1.1.recon.json.gz")
     assert len(sources.rows(found.dev, real, "dev", "en")) == 512
     for language in LANGUAGES:
-        rows = sources.rows(found.test[language], real, "test", language)  # each answer was compared with its context
+        rows = sources.rows(
+            found.tests[MAIN][language], real, "test", language
+        )  # each answer was compared with its context
         assert len(rows) == 1190
 
 
 def oracle(task: QATask, rows: list[dict[str, Any]], tokenizer: Any) -> list[Any]:
     """Predictions from logits that are highest at the labels."""
-    features = task.eval_features(rows, tokenizer)
+    features = task.features(rows, tokenizer, "eval")
     starts = [np.where(np.arange(n) == s, 9.0, 0.0) for n, s in zip(features.lengths, features.start, strict=True)]
     ends = [np.where(np.arange(n) == e, 9.0, 0.0) for n, e in zip(features.lengths, features.end, strict=True)]
-    return task.predict(rows, features, starts, ends)
+    return task.predict(rows, features, list(zip(starts, ends, strict=True)), "en", None)
 
 
 @pytest.mark.parametrize("name", ["train-v1.1.recon.json.gz", "dev-v1.1.recon.json.gz"])
 def test_labels_of_squad_decode_to_the_answers(real: Study, xlmr: Any, name: str) -> None:
     needed(f"squad_v1.1/{name}")
-    rows = squad.read(DATA / "squad_v1.1" / name)[0][::25][:400]
+    rows = forms.read(DATA / "squad_v1.1" / name, QA, "en").rows[::25][:400]
     predictions = oracle(QATask(real), rows, xlmr)
     right = [metrics.exact_match(p.prediction, p.gold[0]) for p in predictions]
     assert np.mean(right) > 0.99
@@ -90,10 +85,10 @@ def test_labels_of_squad_decode_to_the_answers(real: Study, xlmr: Any, name: str
 def test_oracle_on_xquad(real: Study, xlmr: Any, language: str, at_least: float) -> None:
     """Where words are not spaced, a token may reach beyond the answer's edge."""
     needed(f"xquad/xquad.{language}.json")
-    rows = squad.read(DATA / "xquad" / f"xquad.{language}.json")[0][::6]
+    rows = forms.read(DATA / "xquad" / f"xquad.{language}.json", QA, "en").rows[::6]
     task = QATask(real)
     predictions = oracle(task, rows, xlmr)
-    assert task.score(rows, predictions)["f1"] >= at_least
+    assert task.score(predictions)["f1"] >= at_least
     for row, prediction in zip(rows, predictions, strict=True):
         answer = row["answers"]["text"][0].strip()
         assert answer in prediction.prediction
@@ -102,11 +97,11 @@ def test_oracle_on_xquad(real: Study, xlmr: Any, language: str, at_least: float)
 
 def test_decoding_all_of_dev_takes_seconds(real: Study, xlmr: Any) -> None:
     needed("squad_v1.1/dev-v1.1.recon.json.gz")
-    rows = squad.read(DATA / "squad_v1.1" / "dev-v1.1.recon.json.gz")[0][:1000]
+    rows = forms.read(DATA / "squad_v1.1" / "dev-v1.1.recon.json.gz", QA, "en").rows[:1000]
     task = QATask(real)
-    features = task.eval_features(rows, xlmr)
+    features = task.features(rows, xlmr, "eval")
     logits = np.random.default_rng(0).normal(size=(2, len(features), 384)).astype(np.float32)
     begin = time.process_time()
-    predictions = task.predict(rows, features, logits[0], logits[1])
+    predictions = task.predict(rows, features, list(zip(*logits, strict=True)), "en", None)
     assert (time.process_time() - begin) * 10.57 < 30
     assert len(predictions) == 1000

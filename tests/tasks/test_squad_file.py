@@ -9,9 +9,14 @@ from typing import Any
 import pytest
 
 from raysched.errors import MissingError, StudyError
-from raysched.tasks import squad
+from raysched.tasks import forms, stored
+from raysched.tasks.stored import Row
 
 CONTEXT = "Zürich 🌍 lies in Switzerland."
+
+
+def read(path: Path) -> list[Row]:
+    return forms.read(path, forms.FORMS["qa"], "en").rows
 
 
 def question(**changes: Any) -> dict[str, Any]:
@@ -28,13 +33,14 @@ def document(*questions: Any, **paragraph: Any) -> Any:
 
 @pytest.mark.parametrize("name", ["dev.json", "dev.json.gz"])
 def test_reads_rows_and_hash(tmp_path: Path, name: str) -> None:
-    stored = json.dumps(
+    content = json.dumps(
         document(question(), question(id="2", answers=[{"text": "🌍", "answer_start": 7}] * 2))
     ).encode()
-    stored = gzip.compress(stored) if name.endswith("gz") else stored
-    (tmp_path / name).write_bytes(stored)
-    rows, sha256 = squad.read(tmp_path / name)
-    assert sha256 == hashlib.sha256(stored).hexdigest() == squad.sha256(tmp_path / name)
+    content = gzip.compress(content) if name.endswith("gz") else content
+    (tmp_path / name).write_bytes(content)
+    rows, sha256, dropped = forms.read(tmp_path / name, forms.FORMS["qa"], "en")
+    assert sha256 == hashlib.sha256(content).hexdigest() == stored.sha256(tmp_path / name)
+    assert dropped == 0
     assert [row["id"] for row in rows] == ["1", "2"]
     assert rows[1] == {
         "id": "2",
@@ -50,7 +56,7 @@ def test_reads_rows_and_hash(tmp_path: Path, name: str) -> None:
         ([], "the file has no 'data'"),
         ({"data": {}}, r"the file\.data must be list, but is dict"),
         ({"data": [3]}, r"data\[0\] has no 'paragraphs'"),
-        ({"data": []}, "holds no question"),
+        ({"data": []}, "holds no row"),
         (document(question(id=3)), r"qas\[0\]\.id must be str, but is int"),
         (document({"id": "1"}), r"data\[0\]\.paragraphs\[0\]\.qas\[0\] has no 'answers'"),
         (document(question(), context=None), "context must be str, but is NoneType"),
@@ -72,7 +78,7 @@ def test_refuses_what_is_not_squad(tmp_path: Path, value: Any, message: str) -> 
     path = tmp_path / "train.json"
     path.write_text(json.dumps(value))
     with pytest.raises(StudyError, match=message) as caught:
-        squad.read(path)
+        read(path)
     assert str(path) in str(caught.value)
     assert caught.value.exit_code == 2
     assert len(str(caught.value)) < 700
@@ -82,7 +88,7 @@ WHOLE = gzip.compress(json.dumps(document(question())).encode())
 
 
 @pytest.mark.parametrize(
-    ("name", "stored", "message"),
+    ("name", "content", "message"),
     [
         ("a.json", b"", "not JSON"),
         ("a.json", b'{"data": [', "not JSON"),
@@ -94,14 +100,14 @@ WHOLE = gzip.compress(json.dumps(document(question())).encode())
         ("a.json.gz", WHOLE[:40] + bytes([WHOLE[40] ^ 255]) + WHOLE[41:], "not a whole gzip"),
     ],
 )
-def test_refuses_damaged_files(tmp_path: Path, name: str, stored: bytes, message: str) -> None:
-    (tmp_path / name).write_bytes(stored)
+def test_refuses_damaged_files(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+    (tmp_path / name).write_bytes(content)
     with pytest.raises(StudyError, match=message):
-        squad.read(tmp_path / name)
+        read(tmp_path / name)
 
 
 @pytest.mark.parametrize(("name", "message"), [("none.json", "no such file"), ("", "cannot be read")])
 def test_missing_file(tmp_path: Path, name: str, message: str) -> None:
     with pytest.raises(MissingError, match=message) as caught:
-        squad.read(tmp_path / name)
+        read(tmp_path / name)
     assert caught.value.exit_code == 3

@@ -37,4 +37,6 @@ def test_the_page_shows_the_tree_with_its_columns(server: str, disk: Any, tmp_pa
         assert name in text
     for column in ("schedule", "lr", "k", "seed", "val/selected/f1", "test/average/f1"):
         assert column in text.split()
+    for column in ("test/average/accuracy", "method", "epochs"):
+        assert column not in text.split()  # no run has it
     assert "40.5" in text  # (60 + 20) / 2 of seed 0, and 1 more of seed 1: the source is no target

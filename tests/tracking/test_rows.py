@@ -59,7 +59,7 @@ def test_metrics_of_a_row(kind: str, data: dict[str, Any], expected: dict[str, f
 
 
 def test_the_average_is_over_targets_only() -> None:
-    scores = rows.final_scores(record(2), "e", "en")
+    scores = rows.final_scores(record(2), {"test": "e"}, "en")
     assert scores == {"test/en/f1": 90.0, "test/de/f1": 60.0, "test/th/f1": 20.0, "test/average/f1": 40.0}
 
 
@@ -68,17 +68,43 @@ def test_the_average_is_over_targets_only() -> None:
     [
         ({}, {}),
         ({"e": {"en": {"f1": 1.0}}}, {"test/en/f1": 1.0}),
-        ({"old": {"de": {"f1": 2.0}}}, {"test/de/f1": 2.0, "test/average/f1": 2.0}),
+        ({"old": {"de": {"f1": 2.0}}}, {}),
     ],
 )
 def test_evaluations_that_are_not_there(tests: dict[str, Any], expected: dict[str, float]) -> None:
-    assert rows.final_scores(record(0, tests=tests), "e", "en") == expected
-    assert rows.final_scores(record(0, tests={"a": {}, "b": {}}), "e", "en") == {}
+    assert rows.final_scores(record(0, tests=tests), {"test": "e"}, "en") == expected
+    assert rows.final_scores(record(0, tests={"a": {}, "b": {}}), {"test": "e"}, "en") == {}
+
+
+def test_other_test_sets_have_their_name_in_the_metric() -> None:
+    tests = {"e": {"en": {"accuracy": 90.0}}, "m": {"en": {"accuracy": 80.0}, "de": {"accuracy": 50.0}}}
+    ids = {"test": "e", "mlqa": "m", "late": "not yet"}
+    assert rows.final_scores(record(0, tests=tests), ids, "en") == {
+        "test/en/accuracy": 90.0,
+        "test/mlqa/en/accuracy": 80.0,
+        "test/mlqa/de/accuracy": 50.0,
+        "test/mlqa/average/accuracy": 50.0,
+    }
+    scalars = rows.final_scalars(record(0, tests=tests), ids, "en")
+    assert {"val/selected/f1", "test/mlqa/average/accuracy"} < {item.key for item in scalars}
+
+
+def test_a_cells_mean_waits_until_every_seed_is_tested() -> None:
+    """A test set that came later is in the records one by one; the ids differ from run to run."""
+    tests = {"e": {"de": {"f1": 60.0}}, "m0": {"de": {"f1": 50.0}}, "m1": {"de": {"f1": 52.0}}}
+    records = [record(seed, tests={key: tests[key] for key in ("e", f"m{seed}")}) for seed in (0, 1)]
+    ids = [{"test": "e", "mlqa": f"m{seed}"} for seed in (0, 1)]
+    values = {item.key: item.value for item in rows.cell_scalars(records, ids, 2, "en", 5)}
+    assert (values["mean/test/mlqa/average/f1"], values["std/test/mlqa/de/f1"]) == (51.0, stdev([50, 52]))
+    records[1] = record(1, tests={"e": tests["e"]})
+    values = {item.key: item.value for item in rows.cell_scalars(records, ids, 2, "en", 5)}
+    assert values["mean/test/de/f1"] == 60.0
+    assert not [key for key in values if "mlqa" in key]
 
 
 def test_a_whole_cell_has_mean_std_and_n() -> None:
     records = [record(seed) for seed in range(4)]
-    values = {item.key: item.value for item in rows.cell_scalars(records, ["e"] * 4, 4, "en", 5)}
+    values = {item.key: item.value for item in rows.cell_scalars(records, [{"test": "e"}] * 4, 4, "en", 5)}
     assert values["mean/val/f1"] == 81.5
     assert values["std/val/f1"] == stdev([80, 81, 82, 83])
     assert values["mean/test/average/f1"] == 37.5
@@ -86,14 +112,14 @@ def test_a_whole_cell_has_mean_std_and_n() -> None:
 
 
 def test_one_seed_has_no_std() -> None:
-    values = {item.key for item in rows.cell_scalars([record(0)], ["e"], 1, "en", 5)}
+    values = {item.key for item in rows.cell_scalars([record(0)], [{"test": "e"}], 1, "en", 5)}
     assert "mean/val/f1" in values
     assert not [key for key in values if key.startswith("std")]
 
 
 @pytest.mark.parametrize("records", [[record(0)], [record(0), record(1, "diverged")]])
 def test_a_short_cell_has_no_mean(records: list[Record]) -> None:
-    values = {item.key: item.value for item in rows.cell_scalars(records, ["e"] * len(records), 2, "en", 5)}
+    values = {item.key: item.value for item in rows.cell_scalars(records, [{"test": "e"}] * len(records), 2, "en", 5)}
     assert values == {"n_seeds": 1.0, "n_failed": float(len(records) - 1)}
 
 
@@ -147,4 +173,4 @@ def test_the_fisher_table_reads_back_exactly() -> None:
         ("3", "2", "1"),
     ]
     without = Row(kind="fisher", step=3, time_ms=1, data={**data, "se": None})
-    assert re.search(r"^3,log,0,[^,]+,,0,noise,1,2$", rows.fisher_csv([without]), re.MULTILINE)
+    assert re.search(r"^3,log,0,[^,]+,,0,noise,1,2,,$", rows.fisher_csv([without]), re.MULTILINE)

@@ -45,7 +45,7 @@ def test_bf16_trains_in_autocast_with_float32_weights_and_measures_in_float32(
     run = TrainingRun(bench, tiny.spec("fun", training__precision="bf16"))
     seen: dict[str, set[torch.dtype]] = {"train": set(), "measure": set()}
     where = ["train"]
-    linear = run.model.task_linears()[-1][0]
+    linear = run.model.measured_modules()[-1][0]
     handle = linear.register_forward_hook(lambda _m, _i, output: seen[where[0]].add(output.dtype))
     measure = run._measure
 
@@ -128,6 +128,6 @@ def test_the_earliest_best_step_is_selected_and_its_tensors_tested(tiny: Tiny, b
             best += [event.step] if event.best else []
     selected = min(step for step, score in scores.items() if score == max(scores.values()))
     assert run.state.best_step == best[-1] == selected
-    *_, finished = run.test(lambda language, predictions: None)
+    *_, finished = run.test(lambda name, language, predictions: None, ["test"])
     assert sha(run.model.task_state()) == tensors[selected]
     assert finished.step == STEPS

@@ -32,8 +32,9 @@ from raysched.training.random_madx import make
 LANGUAGES = ("vel", "orl", "xim")
 LAYERS, WIDTH, STEPS, K = 4, 16, 10, 2
 PERMUTATION = [2, 0, 1]
+SURGICAL = [0, 2]
 REPLAY = [[2, []], [3, [1]], [7, [2, 0]]]
-SCHEDULES = ("standard", "gu", "gu-prose", "lpft", "rand", "fun", "reverse", "permutation", "replay")
+SCHEDULES = ("standard", "gu", "gu-prose", "lpft", "rand", "fun", "reverse", "permutation", "replay", "surgical")
 SETTINGS: dict[str, Any] = {
     "model.source_language": "vel",
     "model.task_adapter.reduction": 4,
@@ -62,9 +63,13 @@ class Tiny:
     resolved: dict[str, Resolved] = field(default_factory=dict)
 
     @classmethod
-    def make(cls, folder: Path, languages: Iterable[str] = LANGUAGES) -> Tiny:
-        languages = tuple(languages)
-        make(folder, build_tokenizer(), languages, layers=LAYERS, width=WIDTH, heads=2, max_length=64)
+    def make(cls, folder: Path, languages: Iterable[str] = LANGUAGES, **options: Any) -> Tiny:
+        """`options` are those of `random_madx.make`; BERT's tokenizer tells segments apart, as mBERT's does."""
+        tokenizer = build_tokenizer()
+        if options.get("architecture") == "bert":
+            tokenizer.model_input_names = ["input_ids", "token_type_ids", "attention_mask"]
+        sizes: dict[str, Any] = {"layers": LAYERS, "width": WIDTH, "heads": 2, "max_length": 64}
+        make(folder, tokenizer, tuple(languages), **sizes | options)
         (folder / "replay.json").write_text(json.dumps({"order": REPLAY}))
         return cls(folder, folder / "features")
 
@@ -76,29 +81,34 @@ class Tiny:
         values = SETTINGS | {
             "model.backbone": str(self.folder / "backbone"),
             "model.language_adapters": f"{self.folder}/adapters/{{language}}",
-            "search.schedule": [schedule.partition("-")[0]],
+            "search.schedule": [schedule.removesuffix("-prose")],
         }
         if schedule == "gu-prose":
             values["training.gu_phase"] = "prose"
         if schedule == "permutation":
             values["training.permutation"] = PERMUTATION
+        if schedule == "surgical":
+            values["training.surgical"] = SURGICAL
         if schedule == "replay":
             values["training.replay"] = str(self.folder / "replay.json")
         values |= {key.replace("__", "."): value for key, value in settings.items()}
         return load_study("xquad-mini", [f"{key}={json.dumps(value)}" for key, value in values.items()]).study
 
     def resolve(self, study: Study) -> Resolved:
-        parts = (study.data, study.model, study.evaluation.languages, study.search.schedule, study.training.replay)
+        parts = (study.task, study.data, study.model, study.test_sets, study.search, study.training.replay)
         key = repr(parts)  # the mini world's rows are made and hashed once for all runs with the same inputs
         if key not in self.resolved:
             self.resolved[key] = preflight.resolve(study, device="cpu")
         return self.resolved[key]
 
-    def spec(self, schedule: str = "gu", seed: int = 0, **settings: Any) -> RunSpec:
+    def spec(
+        self, schedule: str = "gu", seed: int = 0, *, resolved: Resolved | None = None, **settings: Any
+    ) -> RunSpec:
+        """`resolved` saves resolving inputs that are known already."""
         study = self.study(schedule, **settings)
-        name = schedule.partition("-")[0]
+        (name,) = study.search.schedule
         point = Point(schedule=name, lr=study.search.lr[0], k=study.search.k[0] if uses_k(name) else None)
-        return RunSpec.make(study, self.resolve(study), point, seed)
+        return RunSpec.make(study, resolved or self.resolve(study), point, seed)
 
     def bench(self, spec: RunSpec | None = None) -> Bench:
         spec = spec or self.spec()

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from raysched.errors import Diverged, RunError, StudyError
 from raysched.unfreezing import directions as v_of
-from raysched.unfreezing import fisher
+from raysched.unfreezing import units
 from raysched.unfreezing.fisher import FisherTrace, measure
 
 WIDTH, INNER, LAYERS = 16, 8, 3
@@ -625,7 +625,7 @@ def test_what_the_hooks_cannot_measure_is_refused(
     ("modules", "message"),
     [
         ([[]], "every layer must have at least one Linear"),
-        ([[nn.LayerNorm(2)]], "only Linear modules can be measured, but got LayerNorm"),
+        ([[nn.LayerNorm(2)]], "only Linear and LoRA modules can be measured, but got LayerNorm"),
     ],
 )
 def test_modules_that_are_none(modules: Any, message: str) -> None:
@@ -657,7 +657,7 @@ def test_bad_options_are_refused(options: dict[str, Any], key: str, message: str
 
 def test_ghost_and_explicit_agree() -> None:
     a, g = torch.randn(3, 7, 6, generator=private(1)), torch.randn(3, 7, 5, generator=private(2))
-    torch.testing.assert_close(fisher._ghost(a, g), fisher._explicit(a, g), rtol=1e-5, atol=0)
+    torch.testing.assert_close(units._ghost(a, g), units._explicit(a, g), rtol=1e-5, atol=0)
 
 
 @pytest.mark.parametrize(("length", "chosen"), [(5, "_ghost"), (6, "_explicit")])
@@ -665,9 +665,9 @@ def test_the_cheaper_formula_is_taken(length: int, chosen: str, monkeypatch: pyt
     """Ghost if T * (di + do) < di * do: here 24 T < 128."""
     used = []
     for name in ("_ghost", "_explicit"):
-        formula = getattr(fisher, name)
+        formula = getattr(units, name)
         monkeypatch.setattr(
-            fisher, name, lambda a, g, name=name, formula=formula: (used.append(name), formula(a, g))[1]
+            units, name, lambda a, g, name=name, formula=formula: (used.append(name), formula(a, g))[1]
         )
     measure_toy(toy(2), examples(2, length))
     assert set(used) == {chosen}

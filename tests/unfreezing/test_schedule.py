@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from raysched.errors import DamageError, Diverged, StudyError
-from raysched.unfreezing.schedule import Event, ScheduleConfig, Unfreezing, replay_from_json
+from raysched.unfreezing.config import ScheduleConfig, replay_from_json
+from raysched.unfreezing.schedule import Event, Unfreezing
 from raysched.unfreezing.select import PERMUTATIONS, RULES
 
 GOLDEN = json.loads((Path(__file__).parent / "golden_timelines.json").read_text())
@@ -43,19 +44,33 @@ EVENTS: dict[str, list[list[int]]] = {
     "permutation/7": [[10], [1], [0], [3], [9], [6], [8], [2], [5], [7], [4]],
     "permutation/8": [[10], [9], [3], [5], [0], [4], [1], [8], [6], [7], [2]],
     "permutation/9": [[10], [7], [0], [3], [4], [8], [1], [2], [6], [5], [9]],
+    "schedule-0": [[10], [9], [8], [7], [6], [5], [4], [3], [2], [1], [0]],
+    "schedule-1": [[10], [2], [6], [5], [8], [3], [7], [0], [1], [9], [4]],
+    "schedule-2": [[9], [6], [2], [4], [5], [8], [7], [10], [1], [3], [0]],
+    "schedule-3": [[9], [7], [0], [10], [5], [8], [2], [4], [1], [3], [6]],
+    "schedule-4": [[10], [5], [4], [7], [1], [9], [0], [8], [3], [2], [6]],
+    "schedule-5": [[10], [8], [1], [6], [7], [2], [0], [5], [4], [9], [3]],
+    "schedule-6": [[10], [4], [7], [5], [3], [0], [6], [2], [9], [8], [1]],
+    "schedule-7": [[10], [1], [0], [3], [9], [6], [8], [2], [5], [7], [4]],
+    "schedule-8": [[10], [9], [3], [5], [0], [4], [1], [8], [6], [7], [2]],
+    "schedule-9": [[10], [7], [0], [3], [4], [8], [1], [2], [6], [5], [9]],
+    "surgical/0": [],
+    "surgical/2,5,11": [],
 }
-BEFORE_STEP_1 = {"standard": set(range(12)), "lpft": set()}
+BEFORE_STEP_1 = {"standard": set(range(12)), "lpft": set(), "surgical/0": {0}, "surgical/2,5,11": {2, 5, 11}}
 RAND = ["rand/0", "rand/1", "rand/2", "rand/3"]
 
 
 def config(case: str, k: int | None, n_layers: int = 12) -> ScheduleConfig:
-    """`case` is a schedule's name and, after a slash, its phase, permutation or seed."""
+    """`case` is a schedule's name and, after a slash, its phase, permutation, layers or seed."""
     name, _, option = case.partition("/")
     extra: dict[str, Any] = {}
     if name == "gu":
         extra["gu_phase"] = option or "reference"
     elif name == "permutation":
         extra["permutation"] = PERMUTATIONS[int(option)]
+    elif name == "surgical":
+        extra["surgical"] = tuple(map(int, option.split(",")))
     elif name == "rand":
         extra["seed"] = int(option)
     return ScheduleConfig(name=name, n_layers=n_layers, k=k if RULES[name].needs_k else None, **extra)
@@ -82,13 +97,14 @@ def run(state: Unfreezing, first: int, last: int, traces: Traces = always) -> Ti
 @pytest.mark.parametrize("case", EVENTS)
 def test_timeline_is_the_event_table(case: str, k: int) -> None:
     state = Unfreezing(config(case, k))
-    top_only = BEFORE_STEP_1.get(case, {11})
-    assert state.initial == state.awake() == top_only
+    before = BEFORE_STEP_1.get(case, {11})
+    assert state.initial == state.awake() == before
     assert run(state, 1, 13 * k + 3) == [
         (event * k, tuple(layers)) for event, layers in enumerate(EVENTS[case], start=1)
     ]
-    assert state.awake() == set(range(12))
-    assert state.frozen() == ()
+    everything = before if case.startswith("surgical") else set(range(12))
+    assert state.awake() == everything
+    assert set(state.frozen()) == set(range(12)) - everything
 
 
 @pytest.mark.parametrize("case", [*EVENTS, *RAND])
@@ -134,7 +150,9 @@ def test_rand_is_a_hash_of_seed_and_event(seed: int, k: int) -> None:
 
 
 @pytest.mark.parametrize("n_layers", [1, 2, 6, 12, 24])
-@pytest.mark.parametrize("name", ["standard", "gu/reference", "gu/prose", "lpft", "rand/5", "fun", "reverse"])
+@pytest.mark.parametrize(
+    "name", ["standard", "gu/reference", "gu/prose", "lpft", "rand/5", "fun", "reverse", "surgical/0"]
+)
 def test_any_number_of_layers(name: str, n_layers: int) -> None:
     state = Unfreezing(config(name, 3, n_layers))
     timeline = run(state, 1, 3 * n_layers + 10, lambda step: [float((7 * j + step) % 5) for j in range(n_layers)])
@@ -142,12 +160,14 @@ def test_any_number_of_layers(name: str, n_layers: int) -> None:
     woken = [layer for _, layers in timeline for layer in layers]
     n_events = {
         "standard": 0,
+        "surgical/0": 0,
         "lpft": 1,
         "gu/reference": n_layers if n_layers > 1 else 0,  # with one layer nothing is frozen: no event at all
     }.get(name, n_layers - 1)
     assert [step for step, _ in timeline] == [3 * event for event in range(1, n_events + 1)]
-    assert sorted(woken) == {"standard": [], "lpft": [*below_top, n_layers - 1]}.get(name, below_top)
-    assert state.frozen() == ()
+    expected = {"standard": [], "surgical/0": [], "lpft": [*below_top, n_layers - 1]}.get(name, below_top)
+    assert sorted(woken) == expected
+    assert state.frozen() == (tuple(range(1, n_layers)) if name == "surgical/0" else ())
 
 
 def test_fun_takes_the_largest_trace_of_each_moment() -> None:
@@ -213,6 +233,8 @@ def test_replay_of_a_recorded_order(case: str) -> None:
     ("case", "n_layers", "total", "expected"),
     [
         ("standard", 12, 1000, 0),
+        ("surgical/2,5,11", 12, 1000, 0),
+        ("schedule-3", 12, 1000, 77),
         ("gu/reference", 12, 1000, 84),
         ("gu/prose", 12, 1000, 77),
         ("lpft", 12, 1000, 7),
@@ -241,7 +263,8 @@ def make(**changes: Any) -> ScheduleConfig:
     [
         (
             {"name": "up"},
-            r"search\.schedule: .* got 'up'\n  valid: standard, gu, lpft, rand, fun, reverse, permutation, replay",
+            r"search\.schedule: .* got 'up'\n  valid: standard, gu, lpft, rand, fun, reverse, permutation, "
+            r"schedule-0, .*, schedule-9, surgical, replay",
         ),
         ({"n_layers": 0}, "n_layers >= 1 must hold, but got 0"),
         ({"seed": -1}, "seed: must be a whole number >= 0, but got -1"),
@@ -263,6 +286,23 @@ def make(**changes: Any) -> ScheduleConfig:
         ({"name": "permutation", "permutation": (1, 2, 3), "n_layers": 4}, r"but got \[1, 2, 3\]"),
         ({"name": "permutation", "permutation": ("0", 1, 2), "n_layers": 4}, r"but got \['0', 1, 2\]"),
         ({"name": "permutation", "permutation": tuple("01"), "n_layers": 3}, r"but got \['0', '1'\]"),
+        (
+            {"name": "schedule-3", "n_layers": 6},
+            r"search\.schedule: schedule schedule-3 is an order for 12 layers, but the backbone has 6\n"
+            r"  next:  .* permutation with training\.permutation",
+        ),
+        ({"name": "schedule-3", "permutation": PERMUTATIONS[3]}, r"permutation: means nothing to schedule schedule-3"),
+        ({"surgical": (0,)}, r"training\.surgical: means nothing to schedule gu"),
+        ({"name": "surgical", "k": None}, r"training\.surgical: must be given for schedule surgical"),
+        ({"name": "surgical", "surgical": (0,)}, r"search\.k: means nothing to schedule surgical"),
+        (
+            {"name": "surgical", "k": None, "surgical": (3, 12)},
+            r"layers of the backbone's 12, each once, but got \[3, 12\]\n  valid: layers of 0\.\.11",
+        ),
+        ({"name": "surgical", "k": None, "surgical": (-1,)}, r"but got \[-1\]"),
+        ({"name": "surgical", "k": None, "surgical": (1, 1)}, r"each once, but got \[1, 1\]"),
+        ({"name": "surgical", "k": None, "surgical": ()}, r"but got \[\]"),
+        ({"name": "surgical", "k": None, "surgical": ("1",)}, r"but got \['1'\]"),
     ],
 )
 def test_bad_settings_are_refused(changes: dict[str, Any], message: str) -> None:

@@ -34,6 +34,10 @@ def test_the_table_holds_every_schedule_of_a_study() -> None:
     assert {name: rule.initial for name, rule in RULES.items() if rule.initial != "top"} == {
         "standard": "all",
         "lpft": "none",
+        "surgical": "chosen",
+    }
+    assert {name: rule.order for name, rule in RULES.items() if rule.order is not None} == {
+        f"schedule-{number}": order for number, order in enumerate(PERMUTATIONS)
     }
 
 
@@ -45,6 +49,8 @@ def test_the_table_holds_every_schedule_of_a_study() -> None:
         ("lpft", (0, 1, 2), None, (0, 1, 2)),
         ("reverse", (2, 3, 7), None, (2,)),
         ("permutation", (5, 2, 9), None, (5,)),
+        ("schedule-4", (5, 2, 9), None, (5,)),
+        ("surgical", (5, 2, 9), None, ()),
         ("replay", (4, 1), None, (4, 1)),
         ("replay", (), None, ()),
         ("fun", (0, 1, 2), (1.0, 3.0, 2.0, 9.0), (1,)),  # layer 3 is awake: its trace is measured, not chosen

@@ -1,0 +1,250 @@
+"""`export` and `evaluate`: a run's adapter out of its sweep, and any saved adapter's scores."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from raysched.cli import looking
+from raysched.cli.terminal import terminal
+from raysched.errors import DamageError, MissingError, StudyError
+from raysched.records import files
+from raysched.records.layout import SweepLayout
+from raysched.records.record import Record
+from raysched.reports.sweep import Sweep, read_sweep
+from raysched.study.identity import RunSpec
+from raysched.study.load import check, load_study
+from raysched.study.model import MAIN, Study
+from raysched.study.overrides import apply_overrides
+from raysched.study.space import Point
+from raysched.study.yaml_text import parse, to_yaml
+
+TEST_SETS: dict[str, dict[str, Any]] = {
+    "xquad": {"test": "google/xquad", "scoring": "squad"},
+    "mlqa": {"test": "facebook/mlqa", "scoring": "mlqa"},
+    "xcopa": {"test": "cambridgeltl/xcopa"},
+    "xnli": {"test": "facebook/xnli"},
+    "mini": {"test": "mini"},
+}
+"""Short names of the test sets that the studies know; anything else is a hub name or a file with {language}."""
+
+
+def export(
+    name: str | None, storage: str, *, best: bool, run: str | None, to: Path, push: str | None, private: bool
+) -> None:
+    """Write one run's adapter, head and card to the folder `to`; with `push`, to the hub as well.
+
+    Raises:
+        StudyError: not exactly one of `best` and `run`; a run that is not there; a folder that holds something else.
+        MissingError: no such sweep; no run is done; the hub does not take it.
+        DamageError: the run's files are not what was recorded.
+    """
+    if best == (run is not None):
+        raise StudyError("exactly one of --best and --run must be given", key="--best", choices=["--best", "--run ID"])
+    layout = looking.find(name, storage)
+    sweep = read_sweep(layout)
+    record = _best(sweep) if best else _run(sweep, run or "")
+    if to.exists() and (not to.is_dir() or any(to.iterdir())):
+        raise StudyError(f"{to} is not an empty folder", key="--to", hint="name a new one")
+    from raysched import hub
+    from raysched.training import card
+    from raysched.training import export as exports
+
+    about = _about(sweep, record)
+    saved = _verified(layout, record)
+    backbone = hub.local_folder(about.spec.resolved.backbone)
+    to.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=to.parent, prefix=f".{to.name}.") as beside:
+        made = Path(beside) / "made"
+        exports.write(made, saved, backbone, about)
+        files.write_atomic(made / "README.md", card.text(about, _seeds(sweep, record)))
+        if to.exists():
+            to.rmdir()
+        made.rename(to)
+    console = terminal()
+    console.print(f"run:     {record.run_id}, {about.spec.point} seed={record.seed}", highlight=False)
+    console.print(f"written: {to}", highlight=False)
+    console.print(f"score:   raysched evaluate {to}", highlight=False)
+    if push is not None:
+        from raysched import hub_upload
+
+        console.print(f"pushed:  {hub_upload.push(to, push, private=private)}", highlight=False)
+
+
+def _best(sweep: Sweep) -> Record:
+    """The seed with the best source-dev score in the cell with the best source-dev mean; targets are not looked at."""
+    from raysched.reports.tables import cell_rows, merit
+
+    metric = sweep.study.search.objective.partition("/")[2]
+    rows = [row for row in cell_rows(sweep, metric) if row.n]
+    if not rows:
+        raise MissingError(f"no run of {sweep.layout.name} is done yet", key="SWEEP", hint="see raysched status")
+    number = max(rows, key=merit).number
+    done = [record for record in sweep.cell(number) if record.status == "finished"]
+    return max(done, key=lambda record: (record.source_dev[metric], -record.seed))
+
+
+def _run(sweep: Sweep, run: str) -> Record:
+    found = [record for run_id, record in sweep.records.items() if run_id.startswith(run)] if run else []
+    if len(found) != 1:
+        raise StudyError(
+            f"{'no run' if not found else f'{len(found)} runs'} of {sweep.layout.name} begin with {run!r}",
+            key="--run",
+            choices=[f"{r.run_id} ({_point(r)} seed={r.seed})" for r in (found or sweep.records.values())][:20],
+        )
+    if found[0].status != "finished":
+        raise StudyError(f"run {found[0].run_id} {found[0].status} ({found[0].cause})", key="--run")
+    return found[0]
+
+
+def _point(record: Record) -> Point:
+    return Point(**record.params)
+
+
+def _about(sweep: Sweep, record: Record) -> Any:
+    from raysched.training.export import About
+
+    spec = RunSpec.make(sweep.study, sweep.resolved, _point(record), record.seed)
+    return About(
+        spec=spec,
+        sweep=sweep.layout.name,
+        source_dev=record.source_dev,
+        tests={name: sweep.tests(record, name) for name in sweep.study.test_sets},
+        versions=record.provenance,
+    )
+
+
+def _verified(layout: SweepLayout, record: Record) -> Path:
+    """The accepted attempt's adapter, every file of it compared with its hash."""
+    root = layout.run(record.run_id).root / record.attempt_folder
+    for name, sha256 in record.files.items():
+        path = root / name
+        if name.startswith("adapter/") and (not path.is_file() or files.sha256_file(path) != sha256):
+            raise DamageError("is missing or is not what was recorded", key=str(path), hint="export another run")
+    return root / "adapter"
+
+
+def _seeds(sweep: Sweep, record: Record) -> list[tuple[int, dict[str, dict[str, dict[str, float]]]]]:
+    """(seed, test set -> language -> scores) of every finished run of the record's cell."""
+    number = next(n for n, taken in sweep.state.points.items() if record.run_id in taken.run_ids.values())
+    return [
+        (one.seed, {name: sweep.tests(one, name) for name in sweep.study.test_sets})
+        for one in sweep.cell(number)
+        if one.status == "finished"
+    ]
+
+
+def evaluate(
+    adapter: Path,
+    *,
+    task: str | None,
+    languages: str | None,
+    study: str | None,
+    overrides: Sequence[str],
+    to: Path | None,
+) -> None:
+    """Score a saved adapter on test languages; with `to`, keep its predictions and scores there.
+
+    Raises:
+        MissingError: no adapter, no data, no backbone.
+        StudyError: the adapter does not say what it was trained on and no study does; it does not fit.
+    """
+    from raysched.training.export import About
+
+    about = About.read(adapter)
+    if study is not None:
+        base = load_study(study).study
+    elif about is not None:
+        base = about.spec.study
+    else:
+        what = "holds no adapter" if not adapter.is_dir() else "was not exported by raysched: nothing says its backbone"
+        raise (MissingError if not adapter.is_dir() else StudyError)(
+            f"{adapter} {what}", key="ADAPTER", hint="name the study it belongs to, for example --study xquad-xlmr"
+        )
+    chosen = _tested(base, task, languages, overrides)
+    full = about is not None and about.spec.point.method == "full"
+    scored = _score(adapter, chosen, about, full=full)
+    table = Table(box=None, pad_edge=False)
+    kept: dict[str, dict[str, dict[str, float]]] = {}
+    for column in ("test set", "language", "n", *_metrics(chosen)):
+        table.add_column(column)
+    with tempfile.TemporaryDirectory() as scratch:
+        for name, language, scores, predictions in scored(Path(scratch)):
+            cells = [f"{scores[metric]:.2f}" for metric in _metrics(chosen)]
+            table.add_row(chosen.test_sets[name].test, language, str(len(predictions)), *cells)
+            kept.setdefault(name, {})[language] = dict(scores)
+            if to is not None:
+                _keep(to, name, language, predictions, about)
+    terminal().print(table)
+    if to is not None:
+        files.write_atomic(to / "scores.json", json.dumps(kept, indent=2) + "\n")
+        terminal().print(f"written: {to}", highlight=False)
+
+
+def _metrics(study: Study) -> tuple[str, ...]:
+    from raysched.study.values import metrics
+
+    return metrics(study.task)
+
+
+def _tested(base: Study, task: str | None, languages: str | None, overrides: Iterable[str]) -> Study:
+    """The study with other test sets: `task` is a short name, a hub name or a file."""
+    values = base.model_dump(mode="json")
+    evaluation = values["evaluation"]
+    if task is not None:
+        known = TEST_SETS.get(task, {"test": task})
+        values["data"]["test"] = known["test"]
+        evaluation |= {"also": {}, "scoring": known.get("scoring", "squad"), "chinese_metric": None}
+    if languages is not None:
+        evaluation |= {"also": {}, "languages": [one.strip() for one in languages.split(",") if one.strip()]}
+    tree = apply_overrides(parse(to_yaml(values), "the adapter's study"), tuple(overrides))
+    return check(tree)
+
+
+def _score(adapter: Path, study: Study, about: Any, *, full: bool) -> Any:
+    """A function of a scratch folder that yields (test set, language, scores, predictions)."""
+    import torch
+
+    from raysched.runners import preflight
+    from raysched.training.bench import Bench
+    from raysched.training.evaluate import evaluate as evaluate_language
+    from raysched.training.export import read_head
+
+    known = about.spec.resolved if about is not None else None
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    resolved = preflight.resolve_tests(study, device=device, known=known, full=adapter if full else None)
+    if known is not None and not full and resolved.backbone.revision != known.backbone.revision:
+        raise StudyError(
+            f"{adapter} was trained on the backbone {known.backbone.where} ({known.backbone.revision[:12]}), but "
+            f"{study.model.backbone} is another one ({resolved.backbone.revision[:12]})",
+            key="model.backbone",
+            hint="--set model.backbone=FOLDER names the right one",
+        )
+
+    def scored(cache: Path) -> Any:
+        bench = Bench(study, resolved, cache)
+        if full:
+            bench.model.new_full(bench.task.head, None)
+        else:
+            bench.model.load_task(adapter, bench.task.head)
+        read_head(adapter, bench.model.head)
+        for name, test_set in study.test_sets.items():
+            for language in test_set.languages:
+                rows = bench.test(language, name)
+                yield name, language, *evaluate_language(bench, rows, study.evaluation.batch_size)
+
+    return scored
+
+
+def _keep(to: Path, test_set: str, language: str, predictions: Any, about: Any) -> None:
+    from raysched.tasks import predictions as parquet
+
+    run_id = about.spec.run_id if about is not None else "unknown"
+    name = f"{language}.parquet" if test_set == MAIN else f"{test_set}/{language}.parquet"
+    origin = parquet.Origin(run_id=run_id, evaluation_id=None, language=language, split="test")
+    parquet.write(to / "predictions" / name, predictions, origin)

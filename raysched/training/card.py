@@ -1,0 +1,148 @@
+"""The card of an exported adapter: what it is, how it was trained, what every seed scored, how to load it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from statistics import fmean, stdev
+from typing import Any
+
+from raysched.study.model import Study
+from raysched.study.values import metrics
+from raysched.training.export import About, adapter_name
+
+Tests = Mapping[str, Mapping[str, Mapping[str, float]]]
+"""test set -> language -> scores."""
+
+
+def text(about: About, seeds: Sequence[tuple[int, Tests]]) -> str:
+    """Markdown with the hub's own front matter; `seeds` are the finished runs of the same cell."""
+    spec, study = about.spec, about.spec.study
+    full = spec.point.method == "full"
+    lines = [
+        *_front_matter(study, full),
+        "",
+        f"# {about.sweep}: {spec.point}, seed {spec.seed}",
+        "",
+        study.description or f"{'A model' if full else 'A task adapter'} for {study.task}.",
+        "",
+        f"Trained on {study.data.train} ({study.model.source_language}); selected on {study.data.dev} "
+        f"({study.model.source_language}) alone: no target language was looked at before it was chosen.",
+        "",
+        "| | |",
+        "|---|---|",
+        *(f"| {name} | {value} |" for name, value in _facts(about)),
+        "",
+        "## Scores",
+        "",
+        f"Mean ± standard deviation (ddof 1) over {len(seeds)} seeds of these settings, and this adapter's own (seed "
+        f"{spec.seed}). Source dev of this adapter: {_scores(about.source_dev)}.",
+        "",
+    ]
+    for name, test_set in study.test_sets.items():
+        for metric in metrics(study.task):
+            lines += [f"{test_set.test}, {metric}:", "", *_table(name, test_set.languages, metric, about, seeds), ""]
+    return "\n".join([*lines, "## Use", "", *_use(about), ""])
+
+
+def _front_matter(study: Study, full: bool) -> list[str]:
+    data = [name for name in (study.data.train, *(one.test for one in study.test_sets.values())) if _on_hub(name)]
+    return [
+        "---",
+        "tags:",
+        *([] if full else ["- adapter-transformers"]),
+        "- raysched",
+        *([f"base_model: {study.model.backbone}"] if _on_hub(study.model.backbone) else []),
+        *(["datasets:", *(f"- {name}" for name in dict.fromkeys(data))] if data else []),
+        "---",
+    ]
+
+
+def _on_hub(name: str) -> bool:
+    """Paths of somebody's machine do not belong into a card's metadata."""
+    return name.count("/") == 1 and not name.startswith((".", "/", "~"))
+
+
+def _facts(about: About) -> Iterable[tuple[str, str]]:
+    spec, study, resolved = about.spec, about.spec.study, about.spec.resolved
+    yield "schedule", str(spec.point)
+    yield "run", f"`{spec.run_id}`"
+    yield "backbone", f"{study.model.backbone}, `{resolved.backbone.revision[:12]}`"
+    source = study.model.source_language
+    if spec.point.method == "adapters":
+        adapter = resolved.language_adapters[source]
+        yield "language adapters", f"{study.model.language_adapters}; {source}: `{adapter.revision[:12]}`"
+        kept = {name: value for name, value in study.model.task_adapter if name != "kind"}
+        yield "task adapter", f"{study.model.task_adapter.kind}: {', '.join(f'{k} {v}' for k, v in kept.items())}"
+    yield (
+        "training data",
+        f"{study.data.train}, `{resolved.train.revision[:12]}`"
+        + (f", {study.data.train_examples} rows ({study.data.subset})" if study.data.train_examples else ""),
+    )
+    training = study.training
+    yield (
+        "batch, weight decay, clipping",
+        f"{training.batch_size}, {training.weight_decay:g}, {training.max_grad_norm:g}",
+    )
+    for name in ("raysched", "torch", "transformers", "adapters"):
+        if value := _version(about.versions, name):
+            yield name, value
+
+
+def _version(versions: Mapping[str, Any], name: str) -> str | None:
+    """A package's version, wherever provenance keeps it."""
+    if isinstance(versions.get(name), str):
+        return str(versions[name])
+    inner = (value for value in versions.values() if isinstance(value, Mapping))
+    return next((found for value in inner if (found := _version(value, name))), None)
+
+
+def _scores(scores: Mapping[str, float]) -> str:
+    return ", ".join(f"{metric} {score:.2f}" for metric, score in scores.items())
+
+
+def _table(
+    name: str, languages: Sequence[str], metric: str, about: About, seeds: Sequence[tuple[int, Tests]]
+) -> list[str]:
+    rows = ["| language | mean | std | " + " | ".join(f"seed {seed}" for seed, _ in seeds) + " | this |"]
+    rows.append("|---" * (4 + len(seeds)) + "|")
+    for language in languages:
+        values = [tests.get(name, {}).get(language, {}).get(metric) for _, tests in seeds]
+        there = [value for value in values if value is not None]
+        mean = f"{fmean(there):.2f}" if there else "-"
+        std = f"{stdev(there):.2f}" if len(there) > 1 else "-"
+        own = about.tests.get(name, {}).get(language, {}).get(metric)
+        shown = ["-" if value is None else f"{value:.2f}" for value in (*values, own)]
+        rows.append(f"| {language} | {mean} | {std} | {' | '.join(shown)} |")
+    return rows
+
+
+def _use(about: About) -> list[str]:
+    study, name = about.spec.study, adapter_name(about.sweep)
+    if about.spec.point.method == "full":
+        return [
+            "```python",
+            "from adapters import AutoAdapterModel",
+            "",
+            'model = AutoAdapterModel.from_pretrained(".")',
+            f'model.load_head(".", load_as="{name}", use_safetensors=True)',
+            f'model.active_head = "{name}"',
+            "model.eval()",
+            "```",
+        ]
+    source = study.model.source_language
+    adapters = study.model.language_adapters.replace("{language}", source)
+    return [
+        "```python",
+        "from adapters import AutoAdapterModel",
+        "from adapters.composition import Stack",
+        "",
+        f'model = AutoAdapterModel.from_pretrained("{study.model.backbone}")',
+        f'model.load_adapter("{adapters}", load_as="{source}")  # of the language you want answers in',
+        f'model.load_adapter(".", load_as="{name}", use_safetensors=True)  # this folder',
+        f'model.set_active_adapters(Stack("{source}", "{name}"))',
+        f'model.active_head = "{name}"',
+        "model.eval()",
+        "```",
+        "",
+        f"`raysched evaluate .` scores it on {', '.join(test.test for test in study.test_sets.values())}.",
+    ]

@@ -1,0 +1,112 @@
+"""Settings that fit no run of a study on this backbone are refused at preflight, with the next step."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from raysched.errors import MissingError, StudyError
+from raysched.runners import preflight
+from tests.training.tiny_training import Tiny
+
+
+def check(tiny: Tiny, **settings: Any) -> None:
+    study = tiny.study(**settings)
+    preflight.check_fit(tiny.resolve(study), study)
+
+
+ARM = {"schedule": "gu", "lr": 1e-3, "k": 2}
+LORA = {"model__task_adapter__kind": "lora"}
+GRID = {"search__sampler": "grid"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "key", "message"),
+    [
+        ({"search__schedule": ["schedule-3"]}, "search.schedule", "order for 12 layers, but the backbone has 4"),
+        (
+            {"search__arms": [{**ARM, "schedule": "schedule-0"}], **GRID},
+            "search.schedule",
+            "order for 12 layers, but the backbone has 4",
+        ),
+        (
+            {"search__arms": [{"schedule": "surgical", "lr": 1e-3}], "training__surgical": [0, 4], **GRID},
+            "training.surgical",
+            r"backbone's 4, each once, but got \[0, 4\]",
+        ),
+        (
+            {"search__arms": [{**ARM, "schedule": "permutation"}], "training__permutation": [1, 0], **GRID},
+            "training.permutation",
+            "below the top of 4 exactly once",
+        ),
+        ({"model__task_adapter__reduction": 17}, "model.task_adapter.reduction", "hidden size 16, but got 17"),
+        ({"model__task_adapter__rank": 17, **LORA}, "model.task_adapter.rank", "hidden size 16, but got 17"),
+    ],
+)
+def test_what_fits_no_run(tiny: Tiny, settings: dict[str, Any], key: str, message: str) -> None:
+    with pytest.raises(StudyError, match=message) as caught:
+        check(tiny, **settings)
+    assert caught.value.key == key
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"search__k": ["early", "even"]},
+        {"search__schedule": ["surgical"], "training__surgical": [0, 3]},
+        {"model__task_adapter__reduction": 16},
+        {"model__task_adapter__reduction": 17, **LORA},  # lora has a rank, and no reduction
+        {"model__task_adapter__rank": 17},
+        {"model__task_adapter__reduction": 17, "search__method": ["full"]},  # full fine-tuning has no adapter
+    ],
+)
+def test_what_fits(tiny: Tiny, settings: dict[str, Any]) -> None:
+    check(tiny, **settings)
+
+
+@pytest.mark.parametrize("task", ["choice", "nli"])
+def test_only_questions_need_room_beside_the_stride(tiny: Tiny, task: str) -> None:
+    lengths = {"data__max_length": 32, "data__doc_stride": 30}
+    with pytest.raises(StudyError, match="must leave room for a question beside max_length=32, but got 30"):
+        check(tiny, **lengths)
+    study = tiny.study(**lengths)
+    other = study.model_copy(update={"task": task})
+    preflight.check_fit(tiny.resolve(study), other)
+
+
+@pytest.mark.parametrize(
+    ("settings", "key"),
+    [
+        ({}, "model.language_adapters"),
+        ({"model__language_adapter_overrides": {"xim": "./none/xim"}}, "model.language_adapter_overrides.xim"),
+    ],
+)
+def test_a_language_without_an_adapter_names_the_command_that_trains_one(
+    tiny: Tiny, settings: dict[str, Any], key: str
+) -> None:
+    adapters = {"model__language_adapters": "./none/{language}"} if not settings else {}
+    study = tiny.study(**settings, **adapters)
+    with pytest.raises(MissingError, match="there is no folder none/") as caught:
+        preflight.resolve(study, device="cpu")
+    language = "xim" if settings else "vel"
+    assert caught.value.key == key
+    assert caught.value.hint is not None
+    command = f"raysched pretrain language --backbone {study.model.backbone} --language {language} --text FILE --to"
+    assert command in caught.value.hint
+    assert f"--set model.language_adapter_overrides.{language}=./adapters/{language}" in caught.value.hint
+
+
+def test_full_fine_tuning_needs_no_language_adapters(tiny: Tiny) -> None:
+    study = tiny.study(model__language_adapters="./none/{language}", search__method=["full"])
+    assert preflight.resolve(study, device="cpu").language_adapters == {}
+
+
+def test_the_mini_world_has_adapters_for_its_own_languages_alone(tiny: Tiny) -> None:
+    overrides = {"model__language_adapter_overrides": {"vel": "mini"}}
+    assert preflight.resolve(tiny.study(**overrides), device="cpu").language_adapters["vel"].where == "mini:vel"
+    study = tiny.study(**overrides)
+    foreign = study.model.model_copy(update={"language_adapter_overrides": {"de": "mini"}})
+    with pytest.raises(StudyError, match="the mini world has no adapter for 'de'\n  valid: vel, "):
+        preflight._language_adapter(foreign, "de", None)
