@@ -91,7 +91,7 @@ def language(to: Path, limits: Limits, *, backbone: str, text: str, device: str,
     found = masked_lm.inspect(hub.local_folder(content := preflight.backbone(backbone, folder.backbone, "--backbone")))
     source, part = plain_text.find(text, folder.text)
     settings = Settings(backbone=content, text=source, part=part, device=chosen.type, **options)
-    settings.check(found.positions)
+    settings.check(found.positions, found.config.hidden_size)
     with signals() as asked, folder.opened(settings):
         if folder.finished(limits):
             console.print(f"{folder.path} is finished; nothing was left to do", highlight=False)

@@ -35,7 +35,7 @@ training, whatever the method.
 def write_against_paper(sweeps: Sequence[Sweep], names: Names, to: Path, missing: Sequence[str] = ()) -> Path:
     """Write both files below the folder `to`; the path of the page. Works on half-finished sweeps.
 
-    `missing` names sweeps of a suite that were not started yet. Raises StudyError where nothing of the sweeps is in the paper.
+    `missing` names sweeps of a suite that were not started yet. Raises StudyError where nothing is in the paper.
     """
     compared = compare(sweeps, names)
     found = sorted(compared.comparisons, key=_place)

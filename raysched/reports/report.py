@@ -27,6 +27,7 @@ from raysched.reports.tables import (
 from raysched.study.model import TestSet
 from raysched.study.space import Point
 from raysched.study.values import metrics
+from raysched.tasks.sources import notes
 
 TRACES, ORDERS = "fisher_trace.png", "unfreeze_order.png"
 
@@ -95,7 +96,8 @@ def _test_sets(sweep: Sweep) -> str:
         counted = [(language, str(counts.get(language, "-"))) for language in test_set.languages]
         revisions = [(language, f"`{contents[language].revision[:12]}`") for language in test_set.languages]
         lines.append([name, test_set.test, _scoring(sweep, test_set), _each(counted, " each"), _each(revisions)])
-    return "## Test sets\n\n" + markdown(["name", "data", "scored as", "rows scored", "revision"], lines, left=5)
+    table = markdown(["name", "data", "scored as", "rows scored", "revision"], lines, left=5)
+    return "\n".join(["## Test sets\n", table, *(f"{note}.\n" for note in notes(sweep.study))])
 
 
 def _scoring(sweep: Sweep, test_set: TestSet) -> str:

@@ -10,13 +10,12 @@ from typing import Any, Literal
 from pydantic import Field
 
 from raysched.study import plugins
+from raysched.study.fisher import FisherSelect
 from raysched.study.inputs import Strict, TaskAdapter
-from raysched.study.model import MAIN, FisherSelect, Study
+from raysched.study.model import MAIN, Study
 from raysched.study.space import Point
 from raysched.study.values import SCHEDULES, TASKS, form
 
-BLIND = frozenset(SCHEDULES) - {"fun"}
-"""Schedules whose choices no measurement steers; a plug-in's may be steered."""
 RESULT_SCHEMA = 1
 """Grows whenever raysched itself starts to give other numbers for the same settings."""
 
@@ -105,11 +104,16 @@ def _schedule(study: Study, resolved: Resolved, point: Point) -> dict[str, Any]:
         schedule[point.schedule] = list(getattr(study.training, point.schedule) or ())
     if point.schedule == "replay" and resolved.replay is not None:
         schedule["replay"] = resolved.replay.revision
-    if point.schedule not in BLIND:
+    if _steered(point.schedule):
         select = study.fisher.select
         later = {name for name in ("preset", "draws", "adaptive") if getattr(select, name) == _default(name)}
         schedule["fisher"] = select.model_dump(mode="json", exclude=later)
     return schedule
+
+
+def _steered(schedule: str) -> bool:
+    """Whether measurements of tr(F) choose the layers."""
+    return schedule == "fun" or (schedule not in SCHEDULES and plugins.load("schedule", schedule).needs_traces)
 
 
 def _default(name: str) -> Any:

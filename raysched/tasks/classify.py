@@ -34,7 +34,7 @@ class PairTask:
     """Names of the classes, by number."""
 
     def __init__(self, study: Study) -> None:
-        self.max_length = study.data.max_length
+        self.name, self.max_length = study.task, study.data.max_length
 
     @staticmethod
     def pairs(row: Row) -> Sequence[Pair]:
@@ -43,7 +43,9 @@ class PairTask:
 
     def features_key(self, source: dict[str, Any], role: Role, tokenizer_digest: str) -> str:
         """Name of the cached features, the same for both roles; `source` is `sources.identity(...)` of the rows."""
-        return digest([self.form, PairFeatures.VERSION, source, tokenizer_digest, self.max_length], length=32)
+        # By the task's own name too: a plug-in may ask the same rows otherwise.
+        made_by = [self.name, self.form, PairFeatures.VERSION]
+        return digest([made_by, source, tokenizer_digest, self.max_length], length=32)
 
     def features(self, rows: Sequence[Row], tokenizer: Any, role: Role) -> PairFeatures:
         return pairs.build(rows, tokenizer, self.pairs, per_example=self.rows_per_example, max_length=self.max_length)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -17,7 +17,9 @@ from raysched.errors import StudyError
 from raysched.tasks import feature_store
 from raysched.tasks.feature_store import CHUNK, Ints
 from raysched.tasks.stored import Row
-from raysched.tasks.task import Role
+
+if TYPE_CHECKING:  # importing it takes seconds, which a process that only loads features need not wait for
+    from raysched.tasks.task import Role
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

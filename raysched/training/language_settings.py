@@ -6,13 +6,14 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from raysched.errors import StudyError
 from raysched.study.identity import Content
 from raysched.training.plain_text import HELD_OUT
 
 Stop = Literal["epochs", "steps", "hours"]
+Precision = Literal["fp32", "bf16"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,15 +33,26 @@ class Settings:
     held_out: float = HELD_OUT
     every: int = 500
     seed: int = 0
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Precision = "fp32"
     device: str = "cpu"
     """`cpu` or `cuda`: other hardware gives other last digits."""
 
-    def check(self, positions: int) -> None:
-        """Raises StudyError where a number is out of its range; the backbone has so many `positions`."""
+    def check(self, positions: int, width: int) -> None:
+        """Raises StudyError where a value is out of its range; `positions` and `width` are the backbone's."""
         rules = (
-            ("--lr", 0 < self.lr < 1, f"must be between 0 and 1, but got {self.lr}", "1e-4 is the paper's"),
-            ("--reduction", self.reduction >= 1, f"must be at least 1, but got {self.reduction}", "2 is the paper's"),
+            ("--lr", 0 < self.lr < 1, f"must be between 0 and 1, but got {self.lr:g}", "1e-4 is the paper's"),
+            (
+                "--reduction",
+                1 <= self.reduction <= width,
+                f"must be from 1 to the backbone's hidden size {width}, but got {self.reduction:g}",
+                "2 is the paper's",
+            ),
+            (
+                "--precision",
+                self.precision in get_args(Precision),
+                f"must be {' or '.join(get_args(Precision))}, but got {self.precision!r}",
+                "fp32 is the default; bf16 is quicker on recent GPUs",
+            ),
             (
                 "--held-out",
                 0 < self.held_out < 1 or (self.held_out >= 1 and self.held_out == int(self.held_out)),

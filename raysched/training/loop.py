@@ -223,7 +223,8 @@ class TrainingRun:
             estimator=how.estimator,
             draws=how.draws,
             divisor=how.divisor,
-            contenders=self.schedule.frozen() if how.adaptive else (),
+            # A plug-in may look for another layer than that of the largest trace.
+            contenders=self.schedule.frozen() if how.adaptive and self.config.name == "fun" else (),
             generator=generator(stream(self.spec.seed, "fisher", step, 1)),
             targets=self.task.targets,
             rows_per_example=self.task.rows_per_example,

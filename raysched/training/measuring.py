@@ -18,7 +18,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from raysched.study.model import FisherSelect
+from raysched.study.fisher import FisherSelect
 
 Purpose = Literal["select", "log"]
 RELEASED_BATCHES: dict[Purpose, int] = {"select": 41, "log": 40}

@@ -15,7 +15,8 @@ from raysched.cli.app import app
 from tests.cli.conftest import Raysched
 
 HEAVY = ("torch", "ray", "mlflow", "optuna", "transformers", "adapters", "datasets", "pandas", "matplotlib", "pyarrow")
-COMMANDS = ["sweep", "plan", "run", "status", "report", "ui", "studies", "schema", "doctor", "pretrain"]
+COMMANDS = ["sweep", "plan", "run", "status", "report", "export", "evaluate", "ui", "studies", "schema", "doctor"]
+COMMANDS += ["pretrain"]
 PROBE = """
 import json, sys
 sys.argv = ["raysched", *json.loads(sys.argv[1])]
@@ -59,6 +60,8 @@ def test_help_of_every_command(raysched: Raysched, command: list[str]) -> None:
         ("run", ["--point", "--seed", "--storage", "--set"]),
         ("status", ["--storage", "--json"]),
         ("report", ["--storage", "--to"]),
+        ("export", ["--best", "--run", "--to", "--push", "--private", "--storage"]),
+        ("evaluate", ["--task", "--languages", "--study", "--set", "--to"]),
         ("ui", ["--storage", "--port"]),
         ("doctor", ["--storage", "--mlflow", "--address"]),
     ],

@@ -86,7 +86,9 @@ def test_its_version_is_part_of_a_run(
 ) -> None:
     task: dict[str, Any] = {"task": "qa-contains", "search__objective": "source_dev/contains"}
     of_schedule, of_task = tiny_spec(tiny, "least-fisher"), tiny_spec(tiny, "gu", **task)
-    assert of_schedule.run_id != tiny_spec(tiny, "least-fisher", fisher__select__labels="exact").run_id  # it measures
+    labels: dict[str, Any] = {"fisher__select__labels": "exact"}
+    assert of_schedule.run_id != tiny_spec(tiny, "least-fisher", **labels).run_id  # it measures, the other does not
+    assert tiny_spec(tiny, "pairs").run_id == tiny_spec(tiny, "pairs", **labels).run_id
     assert RunSpec.from_json(of_task.to_json()) == of_task
     gu = tiny_spec(tiny, "gu").run_id
     (example / "raysched_example-1.0.dist-info").rename(tmp_path / "raysched_example-1.0.dist-info")

@@ -140,3 +140,4 @@ def test_the_one_that_is_not_there_is_named(stub: HubStub) -> None:
     with pytest.raises(MissingError, match="xlm-roberta-base-th-wiki_pfeiffer") as error:
         preflight.resolve(load_study("xquad-xlmr", SMALL).study, device="cpu")
     assert error.value.key == "model.language_adapters"
+    assert "raysched pretrain language --backbone FacebookAI/xlm-roberta-base --language th" in str(error.value.hint)

@@ -15,20 +15,23 @@ from tests.processes import shell, wait
 from tests.runners.world import check_exactly_once, overrides, segments
 from tests.training.tiny_training import Tiny
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(400)]
 SUITE = """\
 parts:
   one: {extends: xquad-mini, search: {schedule: [gu]}}
   two:
     extends: both.one
-    search: {schedule: [], lr: [], arms: [{schedule: standard, lr: 1e-2, steps: 20}, {schedule: fun, lr: 1e-2, k: even}]}
+    search:
+      schedule: []
+      lr: []
+      arms: [{schedule: standard, lr: 1e-2, steps: 20}]
 """
 
 
 def test_a_suite_is_interrupted_continued_and_done(tiny: Tiny, tmp_path: Path) -> None:
     (tmp_path / "both.yaml").write_text(SUITE)
     of_parts = {"--set", *(one for one in overrides(tiny) if one.startswith(("search.schedule=", "search.lr=")))}
-    settings = [one for one in overrides(tiny, training__steps=60, seeds=1) if one not in of_parts]
+    settings = [one for one in overrides(tiny, training__steps=40, seeds=1) if one not in of_parts]
     options = [part for one in settings for part in ("--set", one)]
     one, two = (SweepLayout(tmp_path / "storage", f"both.{part}") for part in ("one", "two"))
     with shell(tmp_path) as commands:
@@ -47,7 +50,7 @@ def test_a_suite_is_interrupted_continued_and_done(tiny: Tiny, tmp_path: Path) -
         assert code == DONE, output
         assert "2 of 2 sweeps came to their end." in output
         check_exactly_once(one, 1, 1)
-        check_exactly_once(two, 2, 2)
+        check_exactly_once(two, 1, 1)
 
         before = [layout.ledger.read_bytes() for layout in (one, two)]
         code, output = commands.run(*line)

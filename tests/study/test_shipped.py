@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
+import shlex
+from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -11,7 +14,7 @@ import pytest
 
 from raysched.mini import world
 from raysched.reports import comparison, paper
-from raysched.study.load import diff, load_study, study_names, suite_parts
+from raysched.study.load import diff, load, load_study, study_names, suite_parts
 from raysched.study.lookup import packaged_folder
 from raysched.study.model import Study
 from raysched.study.schema import SCHEMA_ID, json_schema, schema_text
@@ -55,6 +58,18 @@ def test_the_readme_counts_the_points_and_runs_of_every_study() -> None:
     counts = {name: (info.points, info.runs) for name, info in infos.items()}
     assert {name: (int(points), int(runs)) for name, points, runs in found} == counts
     assert len(found) == len(SHIPPED)
+
+
+def test_the_examples_of_the_readme_are_studies(tmp_path: Path) -> None:
+    blocks = re.findall(r"^```yaml\n(.*?)^```$", (FOLDER / "README.md").read_text(), re.M | re.S)
+    assert len(blocks) == 3
+    for block in blocks:
+        (tmp_path / "both.yaml").write_text(block)
+        assert load(tmp_path / "both.yaml", cwd=tmp_path).n_runs > 0
+    commands = re.findall(r"^    raysched sweep (\S+)((?:.*\\\n)*.*)$", (FOLDER / "README.md").read_text(), re.M)
+    for name, line in commands:
+        options = [value for key, value in itertools.pairwise(shlex.split(line)) if key == "--set"]
+        assert load(FOLDER / name, options).n_runs > 0, line
 
 
 @pytest.mark.parametrize(

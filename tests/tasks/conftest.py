@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from transformers import PreTrainedTokenizerFast
 
 from raysched.study.model import Study
+from tests.real_data import DATA, needed
 from tests.tasks.tiny_qa import make_row, make_tokenizer
 
 
@@ -49,3 +51,21 @@ def study() -> Callable[..., Study]:
         return Study.model_validate(values)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def xlmr() -> Any:
+    """XLM-R's own tokenizer, where the data is there."""
+    needed("tokenizers/xlm-roberta-base/tokenizer.json.gz")
+    from tokenizers import Tokenizer
+    from transformers import PreTrainedTokenizerFast
+
+    stored = gzip.decompress((DATA / "tokenizers/xlm-roberta-base/tokenizer.json.gz").read_bytes())
+    names = {"bos_token": "<s>", "cls_token": "<s>", "eos_token": "</s>", "sep_token": "</s>", "pad_token": "<pad>"}
+    return PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_buffer(stored),
+        model_input_names=["input_ids", "attention_mask"],
+        unk_token="<unk>",
+        mask_token="<mask>",
+        **names,
+    )

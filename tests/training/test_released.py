@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from raysched.errors import StudyError
-from raysched.study.model import FisherLog, FisherSelect
+from raysched.study.fisher import FisherLog, FisherSelect
 from raysched.training.bench import Bench
 from raysched.training.events import FisherMeasured, Unfroze
 from raysched.training.loop import TrainingRun

@@ -666,8 +666,6 @@ def test_the_cheaper_formula_is_taken(length: int, chosen: str, monkeypatch: pyt
     used = []
     for name in ("_ghost", "_explicit"):
         formula = getattr(units, name)
-        monkeypatch.setattr(
-            units, name, lambda a, g, name=name, formula=formula: (used.append(name), formula(a, g))[1]
-        )
+        monkeypatch.setattr(units, name, lambda a, g, name=name, formula=formula: (used.append(name), formula(a, g))[1])
     measure_toy(toy(2), examples(2, length))
     assert set(used) == {chosen}
