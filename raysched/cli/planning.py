@@ -15,7 +15,7 @@ from raysched.cli.terminal import terminal
 from raysched.errors import DamageError
 from raysched.records.layout import SweepLayout
 from raysched.records.record import Record, read_record
-from raysched.runners import sweep as service
+from raysched.runners import changes
 from raysched.study.identity import Resolved, run_id
 from raysched.study.load import LoadedStudy, Suite
 from raysched.study.model import Study
@@ -76,9 +76,9 @@ def make(loaded: LoadedStudy, storage: str, step_seconds: float | None, steps: i
     study = loaded.study
     space = points(study.search)
     layout = SweepLayout(storage, loaded.name)
-    state = service.previous(layout)
-    service.refuse_changes(loaded, state)
-    resolved = service.known_resolved(state)
+    state = changes.previous(layout)
+    changes.refuse_changes(loaded, state)
+    resolved = changes.known_resolved(state)
     done = _records(layout, study, resolved, space) if resolved is not None else {}
     seconds = None
     finished = [record.train_seconds for record in done.values() if record.status == "finished"]

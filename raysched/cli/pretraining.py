@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from raysched.cli.terminal import terminal
+from raysched.cli.terminal import PLAIN_EVERY_S, terminal
 from raysched.errors import Interrupted, MissingError, RunError, StudyError
 from raysched.runners.signals import interrupted_by, signals
 
@@ -22,9 +22,6 @@ if TYPE_CHECKING:
     from raysched.training.language_settings import Limits, Settings
     from raysched.training.plain_text import Text
     from raysched.training.pretrain_language import LanguageTraining
-
-PLAIN_EVERY_S = 15.0
-"""Without a terminal a line of progress is printed so often."""
 
 
 def mini(to: Path) -> None:

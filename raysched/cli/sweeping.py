@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
-from raysched.cli.terminal import terminal
+from raysched.cli.terminal import PLAIN_EVERY_S, terminal
 from raysched.errors import (
     BAD_INPUT,
     DONE,
@@ -30,8 +30,6 @@ from raysched.study.space import Point, n_points, points
 
 WORSE = (DONE, SOME_RUNS_FAILED, RESUMABLE, OUTSIDE_MISSING, BAD_INPUT)
 """Exit codes of a sweep, each worse than those before it."""
-PLAIN_EVERY_S = 15.0
-"""Without a terminal a line of progress is printed so often."""
 
 
 class Screen:

@@ -8,6 +8,8 @@ from rich.console import Console
 
 WIDTH = 160
 """Columns where nobody looks through a window: files and pipes get whole lines."""
+PLAIN_EVERY_S = 15.0
+"""Without a terminal a line of progress is printed so often."""
 
 
 def terminal() -> Console:

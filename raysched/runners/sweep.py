@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import os
 import socket
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Protocol
@@ -25,26 +24,14 @@ from raysched.records.ledger import Ledger, Note, Opened
 from raysched.records.lock import DriverLock
 from raysched.records.state import SweepState
 from raysched.runners import preflight
+from raysched.runners.changes import known_resolved, previous, refuse_changes, refuse_other_inputs, tests_changed
 from raysched.runners.driver import Driver
 from raysched.runners.signals import interrupted_by, signals
-from raysched.study.identity import Content, Resolved
-from raysched.study.load import LoadedStudy, diff
-from raysched.study.model import Study
+from raysched.study.load import LoadedStudy
 from raysched.tracking import provenance
 from raysched.tracking.mlflow_store import Store, sqlite_uri
 from raysched.tracking.uploader import Uploader
 
-MAY_CHANGE = frozenset({"description", "budget", "resources", "tracking"})
-"""Parts of a study that change no result: a sweep continues with new ones."""
-TESTS = (
-    "data.test",
-    "evaluation.also",
-    "evaluation.languages",
-    "evaluation.test_limit",
-    "evaluation.scoring",
-    "evaluation.chinese_metric",
-)
-"""Keys that say on what a trained run is tested, and nothing else: runs are tested anew, and none is trained again."""
 DRAIN_S = 60.0
 """So long the end of a sweep waits for the tracking server; the rest is uploaded by the next start."""
 HURRIED_DRAIN_S = 2.0
@@ -82,83 +69,6 @@ class Outcome:
     @property
     def exit_code(self) -> int:
         return SOME_RUNS_FAILED if self.n_failed or self.untested else DONE
-
-
-def previous(layout: SweepLayout) -> SweepState | None:
-    """The sweep as its ledger tells it; None if there is none yet. Raises DamageError."""
-    if not layout.exists():
-        return None
-    state = SweepState.of(ledgers.read(layout.ledger))
-    return state if state.opened is not None else None
-
-
-def known_resolved(state: SweepState | None) -> Resolved | None:
-    """What the inputs were resolved to when the sweep was opened."""
-    if state is None or state.opened is None:
-        return None
-    return Resolved.model_validate_json(json.dumps(state.opened.resolved))
-
-
-def refuse_changes(loaded: LoadedStudy, state: SweepState | None) -> None:
-    """A sweep's name stands for one study.
-
-    Raises:
-        StudyError: the study under this name was another one, with the difference.
-    """
-    if state is None or state.opened is None:
-        return
-    changed = [
-        line
-        for line in _changes(loaded, state)
-        if line.split(".")[0].split(":")[0] not in MAY_CHANGE and not line.startswith(TESTS)
-    ]
-    if changed:
-        raise StudyError(
-            f"the sweep {loaded.name!r} was started with another study:\n    " + "\n    ".join(changed),
-            key="--name",
-            hint=f"run the changed study under a name of its own: --name {loaded.name}-2",
-        )
-
-
-def _changes(loaded: LoadedStudy, state: SweepState) -> list[str]:
-    assert state.opened is not None
-    return diff(Study.model_validate_json(json.dumps(state.opened.study)), loaded.study)
-
-
-def refuse_other_inputs(old: Resolved, new: Resolved, name: str) -> None:
-    """Continuing a sweep on other data or weights would mix two experiments in one table.
-
-    Raises:
-        StudyError: an input is not what it was.
-    """
-    changed = [
-        key
-        for key in ("train", "dev", "backbone", "replay")
-        if _revision(getattr(old, key)) != _revision(getattr(new, key))
-    ]
-    tests = {f"test {name} {language}": one for name in ("test", *old.also) for language, one in _tests(old, name)}
-    tests_now = {f"test {name} {language}": one for name in ("test", *new.also) for language, one in _tests(new, name)}
-    # A test set may come, go, or be replaced by one from another place; what was asked for before is what it was.
-    changed += [key for key in tests.keys() & tests_now.keys() if _is_other(tests[key], tests_now[key])]
-    adapters, now = old.language_adapters, new.language_adapters
-    changed += [f"language adapter {key}" for key in adapters.keys() & now.keys() if _is_other(adapters[key], now[key])]
-    if changed:
-        raise StudyError(
-            f"the content of {', '.join(sorted(changed))} is not what the sweep {name!r} was started with",
-            hint=f"restore it, or start another sweep: --name {name}-2",
-        )
-
-
-def _tests(resolved: Resolved, name: str) -> Iterable[tuple[str, Content]]:
-    return resolved.tests(name).items()
-
-
-def _revision(content: Content | None) -> str | None:
-    return content.revision if content is not None else None
-
-
-def _is_other(old: Content, new: Content) -> bool:
-    return old.where == new.where and old.revision != new.revision
 
 
 def check(loaded: LoadedStudy, storage: str) -> None:
@@ -202,7 +112,7 @@ def sweep(
             state = previous(layout)
         refuse_changes(loaded, state)
         uri = mlflow_uri or sqlite_uri(layout.mlflow_db)
-        if state is not None and _nothing_left(state, uri) and not _tests_changed(loaded, state):
+        if state is not None and _nothing_left(state, uri) and not tests_changed(loaded, state):
             return _outcome(layout, state, uri, n_new=0, uploaded=True)
         watcher.stage("checking data, models and tracking")
         preflight.check_disk(layout.storage)
@@ -318,10 +228,6 @@ def _uploaded_to(uri: str) -> str:
 def _nothing_left(state: SweepState, uri: str) -> bool:
     """Whether every run has ended and the store at `uri` holds them all: then nothing needs to be started."""
     return state.ended is not None and state.ended.outcome != "stopped" and state.last_note == _uploaded_to(uri)
-
-
-def _tests_changed(loaded: LoadedStudy, state: SweepState) -> bool:
-    return any(line.startswith(TESTS) for line in _changes(loaded, state))
 
 
 def _outcome(

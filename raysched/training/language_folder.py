@@ -68,20 +68,6 @@ class LanguageFolder:
             StudyError: it was begun with others.
             StoppedError: another process holds it.
         """
-        mine = settings.to_json()
-        if self._stored is not None:
-            theirs = self._stored["settings"]
-            different = [key for key in mine if mine[key] != theirs.get(key)]
-            if different:
-                key = different[0]
-                differences = ", ".join(
-                    f"{name} is {theirs.get(name)} there and {mine[name]} here" for name in different
-                )
-                raise StudyError(
-                    f"{self.path} was begun with other settings: {differences}",
-                    key=f"--{key.replace('_', '-')}",
-                    hint="give another --to, or the settings as they were; --epochs, --hours and --steps may change",
-                )
         is_new = not self.path.parent.exists()
         lock = DriverLock(self.work / "lock", what="process trains this adapter")
         try:
@@ -89,10 +75,8 @@ class LanguageFolder:
         except StoppedError as error:
             raise StoppedError(error.what, key="--to", hint="wait for it, stop it, or give another --to") from error
         with lock:
-            if self._stored is None:
-                contents = {name: getattr(settings, name).model_dump(mode="json") for name in ("backbone", "text")}
-                files.write_checked(self.work / SETTINGS, {"settings": mine, **contents})
             try:
+                self._begin(settings)
                 yield
             except (StudyError, MissingError):
                 if not self._begun:
@@ -100,6 +84,23 @@ class LanguageFolder:
                     if is_new:
                         self.path.parent.rmdir()
                 raise
+
+    def _begin(self, settings: Settings) -> None:
+        """Write the settings down, or compare them with those that stand there."""
+        mine = settings.to_json()
+        if not self._begun:
+            contents = {name: getattr(settings, name).model_dump(mode="json") for name in ("backbone", "text")}
+            files.write_checked(self.work / SETTINGS, {"settings": mine, **contents})
+            return
+        theirs = files.read_checked(self.work / SETTINGS)["settings"]
+        different = [key for key in mine if mine[key] != theirs.get(key)]
+        if different:
+            told = ", ".join(f"{key} is {theirs.get(key)} there and {mine[key]} here" for key in different)
+            raise StudyError(
+                f"{self.path} was begun with other settings: {told}",
+                key=f"--{different[0].replace('_', '-')}",
+                hint="give another --to, or the settings as they were; --epochs, --hours and --steps may change",
+            )
 
     def result(self) -> dict[str, Any]:
         """training.json."""

@@ -111,7 +111,7 @@ def _hub_lines(text: Content, part: str | None, column: str) -> Iterator[str]:
         try:
             table = pq.ParquetFile(path)
             types = {field.name: str(field.type) for field in table.schema_arrow}
-            if "string" not in types.get(column, ""):
+            if types.get(column) not in ("string", "large_string", "string_view"):
                 raise StudyError(
                     f"must be a column of text of {text.where}, but got {column!r}", key="--column", choices=types
                 )

@@ -42,7 +42,10 @@ def test_every_command_is_known() -> None:
     assert sorted(get_command(app).commands) == sorted(COMMANDS)  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS), ["pretrain", "mini"], ["pretrain", "random"]])
+@pytest.mark.parametrize(
+    "command",
+    [[], *([name] for name in COMMANDS), ["pretrain", "mini"], ["pretrain", "random"], ["pretrain", "language"]],
+)
 def test_help_of_every_command(raysched: Raysched, command: list[str]) -> None:
     answer = raysched(*command, "--help")
     assert answer.code == 0

@@ -101,6 +101,18 @@ def test_columns_stand_only_where_points_have_them(raysched: Raysched, both: Pat
 
 
 @pytest.mark.parametrize(
+    ("values", "point"),
+    [
+        (["steps=100"], "schedule=standard lr=0.001 steps=100"),
+        (["method=full"], "schedule=standard method=full lr=0.0001"),
+        (["schedule=fun", "method=adapters"], "schedule=fun lr=0.001 k=20"),
+    ],
+)
+def test_an_arm_is_named_by_what_it_alone_has(both: Path, values: list[str], point: str) -> None:
+    assert str(sweeping.parse_point(values, load_study("both.two", cwd=both.parent))) == point
+
+
+@pytest.mark.parametrize(
     ("arguments", "code", "parts"),
     [
         (["plan", "both.oen"], BAD_INPUT, ["the suite both has no part 'oen'", "both.one", "did you mean both.one?"]),
