@@ -89,12 +89,13 @@ def test_the_recipe_is_of_these_weights_and_of_this_world() -> None:
 
 
 def test_the_whole_recipe_runs_and_repeats(tmp_path: Path) -> None:
-    steps = pretrain_mini.Steps(primer=1, source=1, all=1, dropout=1, adapter=1)
+    steps = pretrain_mini.Steps(primer=1, matching=1, law=1, source=1, all=1, persons=1, dropout=1, adapter=1)
     seen: list[str] = []
     for name in ("once", "twice"):
         pretrain_mini.pretrain_mini(tmp_path / name, steps=steps, progress=lambda part, _: seen.append(part))
     assert mini.hash_folder(tmp_path / "once") == mini.hash_folder(tmp_path / "twice")
-    assert seen == 2 * ["primer", "source", "all", "dropout", *world.LANGUAGES]
+    stages = [stage.name for stage in pretrain_mini.stages(steps)]
+    assert seen == 2 * [*stages, *world.LANGUAGES]
 
 
 def test_the_shipped_model_fills_in_answers() -> None:

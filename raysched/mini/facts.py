@@ -10,13 +10,13 @@ import functools
 import hashlib
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 Split = Literal["train", "dev", "test"]
 
-VERSION = 1
-"""Changes whenever any row of any split would change."""
+VERSION = {"qa": 1, "choice": 2, "nli": 1}
+"""A task's changes whenever any row of any split of it would change."""
 
 TYPES = ("person", "place", "month", "thing", "animal")
 NOUNS_PER_TYPE = 30
@@ -26,6 +26,11 @@ HARD_SHARE = 0.15
 """Share of questions whose context holds a second phrase of the asked type, in the other sentence."""
 TEXT_HARD_SHARE = 0.25
 """The same share in the pre-training text."""
+PERSON_SHARE, PHRASE_SHARE = 0.25, 0.15
+"""Shares of choices of which both have the verb that the law asks for: the wrong one happens to another person, or
+differs in its second phrase, which the right one has in common with the premise."""
+TEXT_PERSON_SHARE = 0.5
+"""The former share in the pre-training text, in the stages that have such choices; it has none of the latter."""
 ADJECTIVE_SHARE = 0.2
 """Share of phrases that carry an adjective, which makes a two-word answer."""
 
@@ -110,8 +115,12 @@ def _phrase(rng: random.Random, type_: int) -> Phrase:
     return Phrase(type_, noun, rng.randrange(ADJECTIVES) if rng.random() < ADJECTIVE_SHARE else None)
 
 
-def _plain_phrase(rng: random.Random, type_: int) -> Phrase:
-    return Phrase(type_, rng.randrange(NOUNS_PER_TYPE))
+def _plain_phrase(rng: random.Random, type_: int, nouns: int = NOUNS_PER_TYPE) -> Phrase:
+    return Phrase(type_, rng.randrange(nouns))
+
+
+def _other_noun(rng: random.Random, phrase: Phrase, nouns: int = NOUNS_PER_TYPE) -> Phrase:
+    return Phrase(phrase.type, (phrase.noun + rng.randrange(1, nouns)) % nouns)
 
 
 def draw_question(rng: random.Random, hard_share: float = TEXT_HARD_SHARE) -> Question:
@@ -148,6 +157,19 @@ def _draw_choice(rng: random.Random) -> Choice:
     return Choice(event(verb), relation, event(right), event(wrong), rng.randrange(2))
 
 
+def wrong_person(rng: random.Random, fact: Choice) -> Choice:
+    """The same choice with a wrong one that has the right verb and another person."""
+    person, beside = fact.wrong.phrases
+    return replace(fact, wrong=Event(fact.right.verb, (_other_noun(rng, person), beside)))
+
+
+def _wrong_phrase(rng: random.Random, fact: Choice) -> Choice:
+    """The same choice, the right one with the premise's second phrase, the wrong one with another noun there only."""
+    person, beside = fact.premise.phrases
+    right, wrong = (Event(fact.right.verb, (person, phrase)) for phrase in (beside, _other_noun(rng, beside)))
+    return replace(fact, right=right, wrong=wrong)
+
+
 def _draw_inference(rng: random.Random) -> Inference:
     types = rng.sample(range(len(TYPES)), 3)
     phrases = [_plain_phrase(rng, type_) for type_ in types]
@@ -157,14 +179,50 @@ def _draw_inference(rng: random.Random) -> Inference:
     if NLI_LABELS[label] == "neutral":
         claim = _plain_phrase(rng, rng.choice([type_ for type_ in range(len(TYPES)) if type_ not in types]))
     elif NLI_LABELS[label] == "contradiction":
-        claim = Phrase(claim.type, (claim.noun + rng.randrange(1, NOUNS_PER_TYPE)) % NOUNS_PER_TYPE)
+        claim = _other_noun(rng, claim)
     return Inference(premise, Event(premise.verb, (claim,)), label)
+
+
+def draw_short(rng: random.Random, nouns: int) -> Event:
+    """A sentence of mostly one phrase, of two or three otherwise, made of the first `nouns` nouns of each type."""
+    types = rng.sample(range(len(TYPES)), 1 if rng.random() < 0.6 else rng.choice((2, 3)))
+    return Event(rng.randrange(VERBS), tuple(_plain_phrase(rng, type_, nouns) for type_ in sorted(types)))
+
+
+def draw_claims(
+    rng: random.Random, premise: Event, *, skipped: float = 0.2, added: float = 0.3, nouns: int = NOUNS_PER_TYPE
+) -> tuple[Event, dict[int, int]]:
+    """A claim of several phrases about a premise of plain phrases, and by type the index of each phrase's label.
+
+    A phrase of the premise is left out with probability `skipped`, else it keeps its noun or gets another, each half
+    the time. A type that the premise does not mention is claimed all the same with probability `added`.
+    """
+    claims: list[Phrase] = []
+    labels: dict[int, int] = {}
+    for type_ in range(len(TYPES)):
+        told = premise.phrase(type_)
+        if rng.random() < (1 - added if told is None else skipped):
+            continue
+        label = "neutral" if told is None else rng.choice(("entailment", "contradiction"))
+        if told is None:
+            told = _plain_phrase(rng, type_, nouns)
+        claims.append(_other_noun(rng, told, nouns) if label == "contradiction" else told)
+        labels[type_] = NLI_LABELS.index(label)
+    if not claims:
+        return draw_claims(rng, premise, skipped=skipped, added=added, nouns=nouns)
+    return Event(premise.verb, tuple(claims)), labels
 
 
 def _draw(task: str, rng: random.Random, split: str) -> Fact:
     if task == "qa":
         return draw_question(rng, TEXT_HARD_SHARE if split == "text" else HARD_SHARE)
-    return _draw_choice(rng) if task == "choice" else _draw_inference(rng)
+    if task == "nli":
+        return _draw_inference(rng)
+    fact = _draw_choice(rng)
+    fate = rng.random() if split != "text" else 1.0
+    if fate < PERSON_SHARE:
+        return wrong_person(rng, fact)
+    return _wrong_phrase(rng, fact) if fate < PERSON_SHARE + PHRASE_SHARE else fact
 
 
 def facts_of(task: str, rng: random.Random, split: str) -> Iterator[Any]:
@@ -184,7 +242,7 @@ def facts_in(task: str, split: Split, n: int) -> tuple[Any, ...]:
         raise ValueError(f"n >= 0 must hold, but got n = {n}")
     seen: set[Fact] = set()
     told: list[Fact] = []
-    for fact in facts_of(task, seeded(VERSION, task, split), split):
+    for fact in facts_of(task, seeded(VERSION[task], task, split), split):
         if len(told) == n:
             break
         if fact not in seen:

@@ -6,11 +6,25 @@ Plain text, and the shapes of all three tasks, told with facts that no task spli
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from raysched.mini.facts import TASKS, Choice, Event, Inference, Question, draw_question, facts_of, partner, seeded
+from raysched.mini.facts import (
+    TASKS,
+    TEXT_PERSON_SHARE,
+    Choice,
+    Event,
+    Inference,
+    Question,
+    draw_claims,
+    draw_question,
+    draw_short,
+    facts_of,
+    partner,
+    seeded,
+    wrong_person,
+)
 from raysched.mini.languages import LANGUAGES, PLAUSIBLE, PROMPT, language, lexicon
 from raysched.mini.sentences import say_event, say_events, say_question
 
@@ -101,14 +115,24 @@ def _qa_row(code: str, rng: random.Random, fact: Question) -> MlmRow:
     return sheet.row()
 
 
-def _judged_row(first: list[str], second: list[str], verdict: str, rng: random.Random) -> MlmRow:
-    """Two texts and a verdict on them: a hidden word at the end, or what the opening token must say."""
-    if rng.random() < 0.5:
-        sheet = _Sheet(first, second)
-        sheet.open_with(verdict)
-    else:
-        sheet = _Sheet(first, [*second, verdict])
-        sheet.hide(len(first) + len(second))
+def _judged_row(first: Sequence[str], second: Sequence[str], verdicts: Mapping[int, str]) -> MlmRow:
+    """Two texts, and hidden verdicts: each right after the word of the second text that it is about."""
+    judged: list[str] = []
+    hidden = []
+    for index, word in enumerate(second):
+        judged.append(word)
+        if index in verdicts:
+            hidden.append(len(first) + len(judged))
+            judged.append(verdicts[index])
+    sheet = _Sheet(first, judged)
+    sheet.hide_all(hidden)
+    return sheet.row()
+
+
+def _summed_up(first: Sequence[str], second: Sequence[str], verdict: str) -> MlmRow:
+    """Two texts, and what the opening token must say of them."""
+    sheet = _Sheet(first, second)
+    sheet.open_with(verdict)
     return sheet.row()
 
 
@@ -125,27 +149,44 @@ def _consequence_row(code: str, fact: Choice) -> MlmRow:
     return sheet.row()
 
 
-def _choice_row(code: str, rng: random.Random, fact: Choice) -> MlmRow:
-    """A premise and the right choice for it with its verb hidden; or either choice, and a verdict on it."""
-    if rng.random() < 0.4:
-        return _consequence_row(code, fact)
+def _either_choice(code: str, rng: random.Random, fact: Choice) -> tuple[list[str], int, str]:
+    """Words of the right or of the wrong choice, where its verb is, and the verdict on it."""
     right = rng.random() < 0.5
+    choice = fact.right if right else fact.wrong
+    words = say_event(code, choice)[0]
     verdict = lexicon(code)["verdict"][PLAUSIBLE if right else PLAUSIBLE + 1]
-    return _judged_row(_prompted(code, fact), say_event(code, fact.right if right else fact.wrong)[0], verdict, rng)
+    return words, words.index(lexicon(code)["verb"][choice.verb]), verdict
+
+
+def _choice_row(code: str, rng: random.Random, fact: Choice, shares: tuple[float, float, float]) -> MlmRow:
+    """A premise and the right choice for it with its verb hidden; or either choice and a verdict on it, which stands
+    beside the verb or is the opening token's."""
+    shape = rng.choices(("consequence", "beside", "opening"), shares)[0]
+    if shape == "consequence":
+        return _consequence_row(code, fact)
+    words, verb, verdict = _either_choice(code, rng, fact)
+    if shape == "beside":
+        return _judged_row(_prompted(code, fact), words, {verb: verdict})
+    return _summed_up(_prompted(code, fact), words, verdict)
+
+
+def _claims_row(code: str, premise: Event, claims: Event, labels: Mapping[int, int]) -> MlmRow:
+    """A premise, a claim of several phrases, and a verdict beside each of its nouns."""
+    words, where = say_event(code, claims)
+    verdicts = lexicon(code)["verdict"]
+    beside = {span.start: verdicts[labels[type_]] for type_, span in where.items()}
+    return _judged_row(say_event(code, premise)[0], words, beside)
 
 
 def _nli_row(code: str, rng: random.Random, fact: Inference) -> MlmRow:
-    """Premise, hypothesis and verdict: the verdict is hidden, or the hypothesis' noun."""
-    premise, (hypothesis, where) = say_event(code, fact.premise)[0], say_event(code, fact.hypothesis)
+    """A premise, and a claim of several phrases with a verdict on each; or the hypothesis, and the opening token's."""
+    if rng.random() < 0.5:
+        return _claims_row(code, fact.premise, *draw_claims(rng, fact.premise))
     verdict = lexicon(code)["verdict"][fact.label]
-    if rng.random() < 0.7:
-        return _judged_row(premise, hypothesis, verdict, rng)
-    sheet = _Sheet(premise, [*hypothesis, verdict])
-    sheet.hide(len(premise) + where[fact.hypothesis.phrases[0].type].start)
-    return sheet.row()
+    return _summed_up(say_event(code, fact.premise)[0], say_event(code, fact.hypothesis)[0], verdict)
 
 
-TEXT_SHARES = {"plain": 0.2, "qa": 0.45, "choice": 0.17, "nli": 0.18}
+TEXT_SHARES = {"plain": 0.12, "qa": 0.35, "choice": 0.33, "nli": 0.2}
 """How much of the pre-training text has which shape."""
 
 
@@ -154,23 +195,18 @@ def _facts(rng: random.Random) -> dict[str, Iterator[Any]]:
 
 
 def primer_text(language: str, seed: int) -> Iterator[MlmRow]:
-    """Endless easy text of a language.
+    """Endless easy text of a language, from which a new model learns to look words up, within a few hundred steps.
 
     Mostly a question, its answer, and the one sentence it is about, the answer or its twin in the sentence hidden;
-    then inferences, and sentences whose verb follows from another's. From this a new model learns to look words up
-    within a few hundred steps; from `mlm_text` alone it does not in thousands.
+    then sentences whose verb follows from another's. From `mlm_text` alone it does not learn that in thousands.
     """
     rng = seeded("primer", language, seed)
     facts = _facts(rng)
     while True:
-        shape = rng.choices(("qa", "nli", "choice"), (0.6, 0.2, 0.2))[0]
-        fact = next(facts[shape])
-        if shape == "nli":
-            yield _nli_row(language, rng, fact)
+        if rng.random() < 0.25:
+            yield _consequence_row(language, next(facts["choice"]))
             continue
-        if shape == "choice":
-            yield _consequence_row(language, fact)
-            continue
+        fact = next(facts["qa"])
         sentence, where = say_event(language, fact.events[fact.asked])
         span = where[fact.type]
         sheet, answer, begin = _answered(language, fact, sentence, span)
@@ -178,8 +214,48 @@ def primer_text(language: str, seed: int) -> Iterator[MlmRow]:
         yield sheet.row()
 
 
-def mlm_text(language: str, seed: int) -> Iterator[MlmRow]:
-    """Endless pre-training text of a language."""
+FEW_NOUNS = 4
+"""Nouns of each type in `matching_text`: with all of them a model that cannot compare yet does not begin to."""
+
+
+def matching_text(language: str, seed: int) -> Iterator[MlmRow]:
+    """Endless text of a language, from which a model that looks words up learns to tell the same noun from another.
+
+    Short premises of few nouns, and claims about every phrase of them with a verdict beside each. What is learned here
+    extends to all nouns later. Among other tasks, or with rarer verdicts, it is not learned in as many steps.
+    """
+    rng = seeded("matching", language, seed)
+    facts = _facts(rng)
+    while True:
+        if rng.random() < 0.1:
+            yield _qa_row(language, rng, next(facts["qa"]))
+            continue
+        premise = draw_short(rng, FEW_NOUNS)
+        claims = draw_claims(rng, premise, skipped=0.0, added=0.0, nouns=FEW_NOUNS)
+        yield _claims_row(language, premise, *claims)
+
+
+def law_text(language: str, seed: int) -> Iterator[MlmRow]:
+    """Endless text of a language, from which a model that compares nouns learns to compare a verb with the one that
+    follows: mostly choices with a verdict beside the verb."""
+    rng = seeded("law", language, seed)
+    facts = _facts(rng)
+    while True:
+        shape = rng.choices(("qa", "choice", "nli"), (0.1, 0.7, 0.2))[0]
+        if shape == "qa":
+            yield _qa_row(language, rng, next(facts["qa"]))
+        elif shape == "choice":
+            yield _choice_row(language, rng, next(facts["choice"]), (0.15, 0.85, 0.0))
+        else:
+            premise = next(facts["nli"]).premise
+            yield _claims_row(language, premise, *draw_claims(rng, premise, added=0.0))
+
+
+def mlm_text(language: str, seed: int, *, hard: bool = False) -> Iterator[MlmRow]:
+    """Endless pre-training text of a language; `hard` also with choices that the person decides, not the verb.
+
+    Those come late, when the law of the verbs is known.
+    """
     rng = seeded("text", language, seed)
     facts = _facts(rng)
     shapes, shares = list(TEXT_SHARES), list(TEXT_SHARES.values())
@@ -190,15 +266,18 @@ def mlm_text(language: str, seed: int) -> Iterator[MlmRow]:
         elif shape == "qa":
             yield _qa_row(language, rng, next(facts["qa"]))
         elif shape == "choice":
-            yield _choice_row(language, rng, next(facts["choice"]))
+            fact = next(facts["choice"])
+            if hard and rng.random() < TEXT_PERSON_SHARE:
+                fact = wrong_person(rng, fact)
+            yield _choice_row(language, rng, fact, (0.2, 0.4, 0.4) if hard else (0.4, 0.3, 0.3))
         else:
             yield _nli_row(language, rng, next(facts["nli"]))
 
 
-def mixed_mlm_text(seed: int) -> Iterator[MlmRow]:
-    """Endless pre-training text of all languages, each with its `text_share`: the far ones are the rarer ones."""
+def mixed_mlm_text(seed: int, *, hard: bool = False) -> Iterator[MlmRow]:
+    """Endless `mlm_text` of all languages, each with its `text_share`: the far ones are the rarer ones."""
     rng = seeded("mix", seed)
-    texts = [mlm_text(code, seed) for code in LANGUAGES]
+    texts = [mlm_text(code, seed, hard=hard) for code in LANGUAGES]
     shares = [language(code).text_share for code in LANGUAGES]
     while True:
         yield next(rng.choices(texts, shares)[0])

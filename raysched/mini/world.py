@@ -9,7 +9,8 @@ Three tasks are made of it, in the row forms of their real counterparts:
 
 * `qa_rows`: SQuAD. Two sentences; the question names a type (who, where, ...) and a verb; in `HARD_SHARE` of the rows
   both sentences hold a phrase of that type, and only the verb tells which one is meant.
-* `choice_rows`: COPA. Which of two sentences is the cause, or the effect, of the premise?
+* `choice_rows`: COPA. Which of two sentences is the cause, or the effect, of the premise? In some rows both
+  have the verb that the law asks for, and only the person tells, or what else the sentences have in common.
 * `nli_rows`: XNLI. A hypothesis claims one phrase of what happened: as in the premise (entailment), with another noun
   (contradiction), or of a type that the premise does not mention (neutral).
 

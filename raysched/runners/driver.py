@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from raysched.errors import DamageError, StoppedError
-from raysched.records.layout import AttemptLayout, SweepLayout
+from raysched.records.layout import SweepLayout
 from raysched.records.ledger import (
     AttemptEnded,
     AttemptStarted,
@@ -23,9 +23,10 @@ from raysched.records.ledger import (
     Recorded,
     Told,
 )
-from raysched.records.record import AttemptResult, Record, read_record, read_result, write_record
+from raysched.records.record import AttemptResult, Record, read_record, write_record
 from raysched.records.state import SweepState
 from raysched.runners.assignment import Assignment, Progress
+from raysched.runners.claims import claim, is_behind, was_started
 from raysched.search.cells import CellBook, SourceDevScore, Verdict
 from raysched.study.identity import Resolved, RunSpec
 from raysched.study.model import Study
@@ -110,7 +111,7 @@ class Driver:
             record = self._known(spec)
             if record is not None:
                 verdict = self._end(record)
-                if record.status == "finished" and _missing(spec, record):
+                if record.status == "finished" and is_behind(spec, record):
                     self.behind[spec.run_id] = None
         if verdict is not None:
             self._tell(verdict)
@@ -127,32 +128,20 @@ class Driver:
             record = None
         if record is not None and spec.run_id not in self.state.recorded:
             self._append(Recorded(run_id=record.run_id, status=record.status))
-        if record is not None and (record.status != "finished" or not _missing(spec, record)):
+        if record is not None and (record.status != "finished" or not is_behind(spec, record)):
             return record
         tested = record.tests.keys() if record is not None else frozenset()
         for _, _, attempt in reversed(run.attempts()):
-            result = self._claim(attempt)
-            if result is None or result.status != "finished" or not self._started(result):
+            result = claim(attempt)
+            if (
+                result is None
+                or result.status != "finished"
+                or not was_started(result, (*self.ledger.entries, *self.state.attempts.values()))
+            ):
                 continue
             if record is None or result.tests.keys() > tested:
                 return self._record(spec, result)
         return record
-
-    def _started(self, result: AttemptResult) -> bool:
-        """Whether the ledger knows this attempt: what nobody started is nobody's result."""
-        entries = (*self.ledger.entries, *self.state.attempts.values())
-        return any(
-            isinstance(entry, AttemptStarted)
-            and (entry.run_id, entry.epoch, entry.attempt) == (result.run_id, result.epoch, result.attempt)
-            for entry in entries
-        )
-
-    @staticmethod
-    def _claim(attempt: AttemptLayout) -> AttemptResult | None:
-        try:
-            return read_result(attempt.result)
-        except (FileNotFoundError, DamageError):
-            return None
 
     # -- work -------------------------------------------------------------------------------------------------
 
@@ -225,7 +214,7 @@ class Driver:
         assignment = self.running.pop(key).assignment
         spec = assignment.spec
         if outcome == "finished":
-            result = self._claim(assignment.layout)
+            result = claim(assignment.layout)
             if result is not None and (result.epoch, result.attempt) == (assignment.epoch, assignment.number):
                 self._attempt_ended(assignment, "finished")
                 record = self._record(spec, result)
@@ -329,8 +318,3 @@ class Driver:
             raise StoppedError(
                 f"budget.hours={self.study.budget.hours:g} is used up", hint="the same command continues the sweep"
             )
-
-
-def _missing(spec: RunSpec, record: Record) -> bool:
-    """Whether the study names a test set that the run was not tested on."""
-    return not set(spec.evaluation_ids.values()) <= record.tests.keys()

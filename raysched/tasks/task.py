@@ -1,4 +1,4 @@
-"""What a task is: what is learned, from which rows, and how it is scored. Built-in ones, and those of plug-ins."""
+"""What a task is: what is learned, from which rows, and how it is scored."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Any, Literal, Protocol
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from raysched.study import plugins
 from raysched.study.model import Study, TestSet
 from raysched.tasks.predictions import Prediction
 
@@ -77,26 +76,3 @@ class Task(Protocol):
 
     def score(self, predictions: Sequence[Prediction]) -> dict[str, float]:
         """Means over the predictions, by the names in `metrics`, 0 to 100."""
-
-
-def task_class(name: str) -> type[Task]:
-    """The class of a built-in task, or of an installed plug-in's. Raises StudyError where it cannot be loaded."""
-    if name == "qa":
-        from raysched.tasks.qa import QATask
-
-        return QATask
-    if name == "choice":
-        from raysched.tasks.choice import ChoiceTask
-
-        return ChoiceTask
-    if name == "nli":
-        from raysched.tasks.nli import NLITask
-
-        return NLITask
-    found: type[Task] = plugins.load("task", name)
-    return found
-
-
-def make_task(study: Study) -> Task:
-    """The task of a study."""
-    return task_class(study.task)(study)

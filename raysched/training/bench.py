@@ -19,8 +19,9 @@ from raysched.study.model import MAIN, Study, TestSet
 from raysched.tasks import sources
 from raysched.tasks.feature_store import tokenizer_digest
 from raysched.tasks.local import Role
+from raysched.tasks.registry import make_task
 from raysched.tasks.task import Role as TaskRole
-from raysched.tasks.task import Row, make_task
+from raysched.tasks.task import Row
 from raysched.training.seeding import global_rng, stream
 
 

@@ -28,7 +28,7 @@ from raysched.madx.quiet import quiet
 from raysched.records import files
 from raysched.study.identity import RunSpec
 from raysched.study.model import Study
-from raysched.tasks.task import make_task
+from raysched.tasks.registry import make_task
 
 ABOUT = "raysched.json"
 SCHEMA = 1

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from raysched import mini
 from raysched.errors import BAD_INPUT, OUTSIDE_MISSING, RESUMABLE, TERMINATED
@@ -245,17 +246,22 @@ def test_real_german_stopped_and_continued_and_used_by_a_sweep(tmp_path: Path) -
         languages = ("--languages", "en,de", "--layers", "4", "--width", "64")
         code, out = sh.run("pretrain", "random", "--to", "xlmr", "--tokenizer", TOKENIZER, *languages)
         assert code == 0, out
-        chosen = {"backbone": "./xlmr/backbone", "language": "de", "length": 64, "lr": 5e-3, "steps": 60, "every": 15}
+        weights = sh.folder / "xlmr" / "backbone" / "model.safetensors"
+        tensors = load_file(weights)
+        tensors["embeddings.word_embeddings.weight"] *= 5  # longer vectors: the head can tell tokens apart
+        save_file(tensors, weights, {"format": "pt"})
+        chosen = {"backbone": "./xlmr/backbone", "language": "de", "length": 64, "lr": 5e-3, "steps": 100, "every": 20}
+        chosen |= {"held-out": 0.05}
         command = options("de.txt", to="./trained", **chosen)
         stopped = sh.raysched(*command)
-        wait(lambda: (sh.folder / "trained" / "de" / ".training" / "step-00000015").is_dir(), timeout_s=1200)
+        wait(lambda: (sh.folder / "trained" / "de" / ".training" / "step-00000020").is_dir(), timeout_s=1200)
         os.kill(stopped.pid, signal.SIGTERM)
         assert stopped.end() == TERMINATED
         code, out = sh.run(*command, timeout_s=1800)
         assert code == 0, out
         assert "continues after step" in out
         found = losses(sh.folder / "trained" / "de")
-        assert found["best"] < found["without_adapter"] - 0.2
+        assert found["best"] < found["without_adapter"] - 0.3
 
         settings = [
             f"data.folder={DATA}",

@@ -16,7 +16,7 @@ from raysched.study.identity import RunSpec
 from raysched.study.space import points
 from raysched.study.values import form, metrics, uses_k
 from raysched.tasks.predictions import read
-from raysched.tasks.task import make_task
+from raysched.tasks.registry import make_task
 from raysched.training.events import FisherMeasured, Unfroze
 from raysched.training.loop import TrainingRun
 from raysched.unfreezing.config import ScheduleConfig

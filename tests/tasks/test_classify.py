@@ -17,7 +17,7 @@ from raysched.tasks.choice import ChoiceTask
 from raysched.tasks.classify import PairTask
 from raysched.tasks.nli import NLITask
 from raysched.tasks.predictions import Origin, read, write
-from raysched.tasks.task import make_task, task_class
+from raysched.tasks.registry import make_task, task_class
 from tests.tasks.tiny_pairs import CHOICE, NLI, TEXTS
 from tests.tasks.tiny_qa import make_tokenizer
 

@@ -10,7 +10,7 @@ import pytest
 from raysched.errors import StudyError
 from raysched.study import plugins
 from raysched.tasks import forms, local, sources
-from raysched.tasks.task import task_class
+from raysched.tasks.registry import task_class
 from tests.tasks.written import MakeStudy, asked, copa, json_lines, multinli, multinli_txt, put, squad, xnli
 
 SQUAD, COPA = squad(1), json_lines(copa())

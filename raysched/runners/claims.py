@@ -1,0 +1,33 @@
+"""What workers left behind, looked at by the driver: is it a result, and whose?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from raysched.errors import DamageError
+from raysched.records.layout import AttemptLayout
+from raysched.records.ledger import AnyEntry, AttemptStarted
+from raysched.records.record import AttemptResult, Record, read_result
+from raysched.study.identity import RunSpec
+
+
+def claim(attempt: AttemptLayout) -> AttemptResult | None:
+    """A worker's word on its attempt; None where there is none, or no whole one."""
+    try:
+        return read_result(attempt.result)
+    except (FileNotFoundError, DamageError):
+        return None
+
+
+def was_started(result: AttemptResult, entries: Iterable[AnyEntry]) -> bool:
+    """Whether the ledger knows this attempt: what nobody started is nobody's result."""
+    return any(
+        isinstance(entry, AttemptStarted)
+        and (entry.run_id, entry.epoch, entry.attempt) == (result.run_id, result.epoch, result.attempt)
+        for entry in entries
+    )
+
+
+def is_behind(spec: RunSpec, record: Record) -> bool:
+    """Whether the study names a test set that the run was not tested on."""
+    return not set(spec.evaluation_ids.values()) <= record.tests.keys()
