@@ -190,18 +190,18 @@ def test_a_finished_sweep_gets_a_test_set(tiny: Tiny, tmp_path: Path) -> None:
     storage = tmp_path / "storage"
     layout = SweepLayout(storage, NAME)
     with shell(tmp_path) as one:
-        code, output = one.run(*arguments(tiny, storage, seeds=1))
+        code, output = one.run(*arguments(tiny, storage, seeds=1, training__steps=40))
         assert code == DONE, output
         before = records(layout)
         runs = {run.id: run for run in mlflow_runs(layout) if run.level == "run"}
-        more = arguments(tiny, storage, "--set", f"evaluation.also={json.dumps(MORE)}", seeds=1)
+        more = arguments(tiny, storage, "--set", f"evaluation.also={json.dumps(MORE)}", seeds=1, training__steps=40)
         code, output = one.run(*more)
         assert code == DONE, output
         assert "2 runs are done; nothing was left to do." not in output
         code, output = one.run(*more)
         assert code == DONE, output
         assert "nothing was left to do." in output
-        code, output = one.run(*arguments(tiny, storage, "--set", "training.batch_size=4", seeds=1))
+        code, output = one.run(*arguments(tiny, storage, seeds=1, training__steps=41))
         assert code == BAD_INPUT, output
     after = records(layout)
     assert after.keys() == before.keys()

@@ -153,4 +153,4 @@ def test_an_assignment_holds_no_secret(new_bed: NewBed, monkeypatch: pytest.Monk
     assignment = new_bed().driver().next()
     assert assignment is not None
     assert "hf_secret" not in assignment.to_json()
-    assert json.loads(assignment.to_json()).keys() == {"spec", "epoch", "number", "sweep", "storage"}
+    assert json.loads(assignment.to_json()).keys() == {"spec", "epoch", "number", "sweep", "storage", "late"}

@@ -45,7 +45,7 @@ def test_lines_of_a_file(tmp_path: Path, name: str, write: Callable[[Path, bytes
 
 FILES = [
     ("a.txt", b"good\nw\xf6rter\n", StudyError, r"a.txt: line 2 is not UTF-8 text: byte 0xf6 at position 1"),
-    ("a.gz", gzip.compress(b"good\n" * 99)[:-9], StudyError, r"a.gz: not a whole gzip file"),
+    ("a.gz", gzip.compress(b"good\n" * 99, mtime=0)[:-9], StudyError, r"a.gz: not a whole gzip file"),
     ("b.gz", b"good\n", StudyError, r"b.gz: not a whole gzip file"),
     ("a.txt", None, MissingError, r"--text: there is no file .*a.txt"),
     ("", None, MissingError, r"--text: .* is a folder"),

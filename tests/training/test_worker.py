@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -41,8 +42,8 @@ def poisoned(worker: Worker) -> None:
     task = worker._bench.task
     make = task.head
 
-    def head(hidden_size: int) -> torch.nn.Module:
-        made = make(hidden_size)
+    def head(**options: Any) -> torch.nn.Module:
+        made = make(**options)
         for parameter in made.parameters():
             torch.nn.init.constant_(parameter, float("nan"))
         return made
@@ -59,7 +60,7 @@ def test_divergence_is_told_and_the_worker_goes_on(
     poisoned(worker)
     bad = assign(tiny.spec("gu", seed=1, **settings))
     report = work(worker, bad)
-    assert (report.outcome, report.cause) == ("diverged", "nan")
+    assert (report.outcome, report.cause) == ("diverged", "nan"), report.message
     assert report.message.startswith("Diverged: ")
     assert "not finite" in report.message
     assert "raise Diverged" in (bad.layout.root / "error.txt").read_text()
@@ -84,13 +85,13 @@ def test_a_bad_number_between_two_looks_is_found(tiny: Tiny, assign: Callable[..
 
     bias.register_hook(once)
     report = worker.advance(60)
-    assert (report.outcome, report.cause) == ("diverged", "nan")
+    assert (report.outcome, report.cause) == ("diverged", "nan"), report.message
 
 
 def test_an_infinite_learning_rate_diverges(tiny: Tiny, assign: Callable[..., Assignment]) -> None:
     spec = tiny.spec("standard", training__weight_decay=1e30, evaluation__dev_points=1)
     report = work(Worker(), assign(spec))
-    assert (report.outcome, report.cause) == ("diverged", "nan")
+    assert (report.outcome, report.cause) == ("diverged", "nan"), report.message
     assert 0 <= report.step < report.total
 
 
