@@ -14,14 +14,16 @@ from raysched.cli import looking
 from raysched.cli.terminal import terminal
 from raysched.errors import DamageError, MissingError, StudyError
 from raysched.records import files
-from raysched.records.layout import SweepLayout
+from raysched.records.layout import SweepLayout, storage_folder
 from raysched.records.record import Record
 from raysched.reports.sweep import Sweep, read_sweep
+from raysched.study.choices import closest
 from raysched.study.identity import RunSpec
 from raysched.study.load import check, load_study
 from raysched.study.model import MAIN, Study
 from raysched.study.overrides import apply_overrides
 from raysched.study.space import Point
+from raysched.study.values import form
 from raysched.study.yaml_text import parse, to_yaml
 
 TEST_SETS: dict[str, dict[str, Any]] = {
@@ -46,7 +48,7 @@ def export(
     """
     if best == (run is not None):
         raise StudyError("exactly one of --best and --run must be given", key="--best", choices=["--best", "--run ID"])
-    layout = looking.find(name, storage)
+    layout = _find(name, storage)
     sweep = read_sweep(layout)
     record = _best(sweep) if best else _run(sweep, run or "")
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
@@ -74,6 +76,21 @@ def export(
         from raysched import hub_upload
 
         console.print(f"pushed:  {hub_upload.push(to, push, private=private)}", highlight=False)
+
+
+def _find(name: str | None, storage: str) -> SweepLayout:
+    """As `looking.find`, and what `raysched run` left is told from nothing at all."""
+    try:
+        return looking.find(name, storage)
+    except MissingError as error:
+        if name is None or not (alone := storage_folder(storage) / f"{name.removesuffix('.run')}.run").is_dir():
+            raise
+        raise MissingError(
+            f"{alone} is what `raysched run` made: a run on its own, and no sweep to export from",
+            key="SWEEP",
+            choices=error.choices,
+            hint=f"raysched sweep {name.removesuffix('.run')}, with the point as an arm of the search, then export",
+        ) from error
 
 
 def _best(sweep: Sweep) -> Record:
@@ -197,13 +214,31 @@ def _tested(base: Study, task: str | None, languages: str | None, overrides: Ite
     values = base.model_dump(mode="json")
     evaluation = values["evaluation"]
     if task is not None:
-        known = TEST_SETS.get(task, {"test": task})
+        known = _test_set(task)
         values["data"]["test"] = known["test"]
-        evaluation |= {"also": {}, "scoring": known.get("scoring", "squad"), "chinese_metric": None}
+        evaluation |= {"also": {}}
+        if form(base.task) == "qa":
+            evaluation |= {"scoring": known.get("scoring", "squad"), "chinese_metric": None}
     if languages is not None:
         evaluation |= {"also": {}, "languages": [one.strip() for one in languages.split(",") if one.strip()]}
     tree = apply_overrides(parse(to_yaml(values), "the adapter's study"), tuple(overrides))
     return check(tree)
+
+
+def _test_set(task: str) -> dict[str, Any]:
+    """What `--task` stands for. Raises StudyError for a word that is no test set."""
+    from raysched import hub
+    from raysched.tasks import local
+
+    if task not in TEST_SETS and not local.is_local(task) and not hub.REPOSITORY.fullmatch(task):
+        meant = closest(task, list(TEST_SETS))
+        raise StudyError(
+            f"must name a test set, but got {task!r}",
+            key="--task",
+            choices=(*TEST_SETS, "owner/name on the hub", "a file with {language} in its name"),
+            hint=f"did you mean {meant}?" if meant else None,
+        )
+    return TEST_SETS.get(task, {"test": task})
 
 
 def _score(adapter: Path, study: Study, about: Any, *, full: bool) -> Any:

@@ -128,10 +128,9 @@ def _show_status(layout: SweepLayout) -> None:
     for cell in cells:
         for run in cell.runs:
             if run.cause:
-                console.print(
-                    f"failed: {cell.point} seed={run.seed}: {run.cause} ({layout.run(run.run_id).root})",
-                    highlight=False,
-                )
+                told = f"failed: {cell.point} seed={run.seed}: {run.cause} ({layout.run(run.run_id).root})"
+                why = "".join(f"\n  {line}" for line in run.message.splitlines()[:1])
+                console.print(told + why, highlight=False, markup=False)
 
 
 def report(names: list[str], storage: str, to: Path | None) -> None:

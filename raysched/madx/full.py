@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 
@@ -64,6 +64,14 @@ class WholeBackbone:
         folder.mkdir(parents=True, exist_ok=True)
         save_file(self._tensors(), folder / "model.safetensors", metadata={"format": "pt"})
         (folder / "config.json").write_text(self._config)
+
+    def load(self, folder: Path) -> None:
+        """Take the tensors that `save` wrote. Raises OSError, KeyError, RuntimeError, SafetensorError."""
+        saved = load_file(folder / "model.safetensors")
+        with torch.no_grad():
+            for tensors in self._layers:
+                for name, tensor in tensors.items():
+                    tensor.copy_(saved[name])
 
     def _tensors(self) -> dict[str, Tensor]:
         return {

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from adapters import AdapterConfig
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 
 from raysched.errors import MissingError, StudyError
 from raysched.madx.quiet import quiet
@@ -18,6 +19,8 @@ KEY = "model.language_adapters"
 PREFIX = "language_"
 """Inside the model an adapter is named `language_<code>`, so that no language's code can clash with another name."""
 HINT = "a language adapter must be trained on this very backbone"
+LAYER = re.compile(r"\blayer\.(\d+)\.")
+"""The number of an encoder layer in a tensor's name."""
 
 
 def check_language_adapter(
@@ -28,11 +31,11 @@ def check_language_adapter(
 ) -> None:
     """Compare a language adapter's adapter_config.json with what the study says it is, and with its backbone.
 
-    `backbone` holds `model_type` and `hidden_size` of the backbone's config.json.
+    `backbone` holds `model_type`, `hidden_size` and `num_hidden_layers` of the backbone's config.json.
 
     Raises:
         MissingError: there is no such file.
-        StudyError: it is malformed, says something else, or was made for a backbone of another kind or width.
+        StudyError: it is malformed, says something else, or was made for a backbone of another kind, width or depth.
     """
     path = folder / "adapter_config.json"
     if not path.is_file():
@@ -57,6 +60,7 @@ def check_language_adapter(
         ) from error
     if backbone is not None:
         _check_backbone(language, folder, written, backbone)
+        _check_tensors(language, folder, set(config.leave_out), backbone)
     for key, wanted in (expected.model_dump() if expected is not None else {}).items():
         found, name = made[key]
         if found != wanted:
@@ -72,12 +76,34 @@ def _check_backbone(language: str, folder: Path, written: Mapping[str, Any], bac
     for name, what in (("model_type", "architecture"), ("hidden_size", "hidden size")):
         made, given = written.get(name), backbone.get(name)
         if made is not None and made != given:
-            raise StudyError(
-                f"the adapter in {folder} (language {language}) does not fit this backbone: it was made for {what} "
-                f"{made} ({written.get('model_name') or 'no model named'}), the backbone has {given}",
-                key=KEY,
-                hint=HINT,
-            )
+            named = written.get("model_name") or "no model named"
+            raise _misfit(language, folder, f"it was made for {what} {made} ({named}), the backbone has {given}")
+
+
+def _check_tensors(language: str, folder: Path, left_out: set[int], backbone: Mapping[str, Any]) -> None:
+    """What the header of adapter.safetensors tells, without its weights; a `.bin` is not opened before it is loaded."""
+    path = folder / "adapter.safetensors"
+    if not path.is_file():
+        return
+    try:
+        with safe_open(path, framework="np") as tensors:
+            names = list(tensors.keys())
+            widths = {tensors.get_slice(name).get_shape()[0] for name in names if name.endswith(".adapter_up.weight")}
+    except (OSError, SafetensorError) as error:
+        raise _misfit(language, folder, f"{path.name} cannot be read: {error}") from error
+    layers = {int(found[1]) for found in map(LAYER.search, names) if found}
+    depth, width = backbone.get("num_hidden_layers"), backbone.get("hidden_size")
+    if layers and depth is not None and layers | left_out != set(range(depth)):
+        raise _misfit(language, folder, f"it has tensors of {len(layers)} layers, the backbone has {depth} layers")
+    if widths and width is not None and widths != {width}:
+        made = ", ".join(map(str, sorted(widths)))
+        raise _misfit(language, folder, f"its tensors are of hidden size {made}, the backbone has {width}")
+
+
+def _misfit(language: str, folder: Path, why: str) -> StudyError:
+    return StudyError(
+        f"the adapter in {folder} (language {language}) does not fit this backbone: {why}", key=KEY, hint=HINT
+    )
 
 
 def load_language_adapter(encoder: Any, language: str, folder: Path) -> None:
@@ -100,6 +126,4 @@ def load_language_adapter(encoder: Any, language: str, folder: Path) -> None:
             if info.get(what):
                 raise ValueError(f"{what.replace('_keys', '')} tensors {', '.join(sorted(info[what])[:3])}")
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
-        raise StudyError(
-            f"the adapter in {folder} (language {language}) does not fit this backbone: {error}", key=KEY, hint=HINT
-        ) from error
+        raise _misfit(language, folder, str(error)) from error

@@ -219,5 +219,19 @@ class MadX(nn.Module):
         )
         return sorted(folder.iterdir())
 
+    def load_saved(self, folder: Path) -> None:
+        """Put what `save_task` wrote in the place of what `new_task` or `new_full` made.
+
+        Raises:
+            MissingError, StudyError, OSError, RuntimeError, KeyError, SafetensorError: it does not fit, or is damaged.
+        """
+        if self.full:
+            self._whole.load(folder)
+        else:
+            load_task_adapter(self.backbone, folder)
+            self._trained = TaskAdapters(self.backbone)
+            self.to(self.device)
+        self.load_head(folder)
+
     def load_head(self, folder: Path) -> None:
         self.head.load_state_dict(load_file(folder / "head.safetensors"))

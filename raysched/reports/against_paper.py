@@ -28,6 +28,7 @@ published gap from the best to the worst of {", ".join(paper.COMPARED)} in that 
 are done, or the difference lies in a band that is wider than the published gap.
 - `avg_target` is over the paper's target languages. `lowest_<language>` is the language that is lowest under standard \
 training, whatever the method.
+- **partial test set, n rows**: fewer than published were scored in a language; nothing is said about the number.
 - {DAGGER}: fewer seeds than planned. -: not tested yet.
 """
 
@@ -41,6 +42,7 @@ def write_against_paper(sweeps: Sequence[Sweep], names: Names, to: Path, missing
     found = sorted(compared.comparisons, key=_place)
     notes = list(dict.fromkeys(note for one in found for note in one.published.notes))
     judged = [one.verdict for one in found if one.verdict is not None]
+    partial = sum(_is_partial(one) for one in found)
     counts = ", ".join(f"{judged.count(verdict)} {verdict}" for verdict in SIGNS)
     blind = sum(one.verdict is not None and one.published.std is None for one in found)
     left_out = [
@@ -49,13 +51,11 @@ def write_against_paper(sweeps: Sequence[Sweep], names: Names, to: Path, missing
     ]
     parts = [
         "# Against the paper\n",
-        *(
-            f"- **{sweep.layout.name}**: {sweep.study.model.backbone}, trained on {sweep.training_rows}"
-            for sweep in sweeps
-        ),
+        *(_what_it_is(sweep, names) for sweep in sweeps),
         "",
-        f"Of {len(found)} published numbers {len(judged)} have one of ours beside them: {counts} "
-        f"({blind} of these for want of a published standard deviation).\n",
+        f"Of {len(found)} published numbers {len(judged) + partial} have one of ours beside them: {counts} "
+        f"({blind} of these for want of a published standard deviation)"
+        + (f", {partial} of partial test sets, without a verdict.\n" if partial else ".\n"),
         EXPLAINED,
         "## Overview: ours / paper\n",
         _overview(found, notes),
@@ -67,6 +67,18 @@ def write_against_paper(sweeps: Sequence[Sweep], names: Names, to: Path, missing
     write_atomic(to / TABLE, _csv(found))
     write_atomic(to / PAGE, "\n".join(parts))
     return to / PAGE
+
+
+def _what_it_is(sweep: Sweep, names: Names) -> str:
+    """Backbone and data of a sweep, with all that sets them apart from the paper's."""
+    data, limits = sweep.study.data, sweep.study.evaluation
+    own = names.datasets and data.train not in paper.TRAINED_ON.values()
+    return (
+        f"- **{sweep.layout.name}**: {sweep.study.model.backbone}, trained on {sweep.training_rows}"
+        + (" (not the paper's by its name, taken for it by --paper-dataset)" if own else "")
+        + (f", selected on the first {limits.dev_limit} rows of {data.dev}" if limits.dev_limit else "")
+        + (f", tested on the first {limits.test_limit} rows of each language" if limits.test_limit else "")
+    )
 
 
 def _place(one: Comparison) -> tuple[Any, ...]:
@@ -103,7 +115,7 @@ def _overview(found: Iterable[Comparison], notes: Sequence[str]) -> str:
         column = cell.dataset, cell.metric, "lowest" if lowest else cell.language
         columns[column] = None
         language = f"{cell.language.removeprefix(paper.LOWEST)} " if lowest else ""
-        sign = f" {SIGNS[one.verdict]}" if one.verdict else ""
+        sign = f" {SIGNS[one.verdict]}" if one.verdict else f" ({one.partial} rows)" if _is_partial(one) else ""
         arm, origin = contender(one.point), f"{one.sweep}, {one.test_set}"
         keys = [(cell.model, _rows(one), name) for name in (cell.method, arm, f"{arm} ({origin})")]
         # Of two arms of one method the second one gets a line of its own.
@@ -132,7 +144,7 @@ def _details(found: Iterable[Comparison], notes: Sequence[str]) -> Iterable[str]
                 f"{published.summary}{_marks(one, notes)}",
                 _number(one.difference, sign="+"),
                 _number(one.band),
-                f"{SIGNS[one.verdict]} {one.verdict}" if one.verdict else "-",
+                _verdict(one),
                 f"Table {published.table}",
                 f"{one.sweep}, {one.test_set}: {one.point}",
             ]
@@ -151,9 +163,19 @@ def _rows(one: Comparison) -> str:
     return str(one.published.cell.train_size) if _is_subset(one.published.cell) else "all"
 
 
+def _is_partial(one: Comparison) -> bool:
+    return one.ours is not None and one.partial is not None
+
+
+def _verdict(one: Comparison) -> str:
+    if _is_partial(one):
+        return f"partial test set, {one.partial} rows"
+    return f"{SIGNS[one.verdict]} {one.verdict}" if one.verdict else "-"
+
+
 def _mean(one: Comparison, *, with_std: bool = False) -> str:
     if one.ours is None:
-        return "-"
+        return "-" if one.asked else "not in this study"
     text = str(one.ours) if with_std else f"{one.ours.mean:.2f}"
     return text if one.ours.n == one.planned else f"{text} {DAGGER}"
 
@@ -192,6 +214,7 @@ def _csv(found: Iterable[Comparison]) -> str:
             "band": one.band,
             "gap": one.gap,
             "verdict": one.verdict,
+            "partial_test_rows": one.partial,
             "notes": "; ".join(one.published.notes),
         }
         for one in found

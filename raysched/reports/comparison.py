@@ -21,10 +21,22 @@ BACKBONES: Mapping[str, str] = {
     "mdeberta-v3-base": "mDeBERTa",
 }
 """The paper's models by the name of their repository on the hub, or of a local folder."""
-DATASETS: Mapping[str, str] = {name.lower(): name for name in paper.TARGETS}
+DATASETS: Mapping[str, str] = {
+    "facebook/mlqa": "MLQA",
+    "google/xquad": "XQuAD",
+    "cambridgeltl/xcopa": "XCOPA",
+    "facebook/xnli": "XNLI",
+}
+"""The paper's test sets by their names on the hub."""
+FILES: Mapping[str, str] = {
+    r"test-context-{language}-question-{language}\.json": "MLQA",
+    r"xquad\.{language}\.json": "XQuAD",
+    r"xcopa/(data/)?{language}/test\.{language}\.jsonl": "XCOPA",
+    r"xnli(-1\.0)?/test-{language}\.tsv": "XNLI",
+}
+"""How their files are named where they are published; a name that others use too, with the folders it lies in."""
 SCHEDULES: Mapping[str, str] = {**dict(zip(paper.COMPARED, paper.COMPARED, strict=True)), "reverse": "gu_rev"}
 METRICS: Mapping[str, str] = {"F1": "f1", "EM": "em", "Accuracy": "accuracy"}
-HUB = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 ENGLISH = "en"
 """The source language of every run in the paper."""
 
@@ -55,7 +67,11 @@ def _check(name: str, choices: Collection[str], option: str) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """One published number beside ours. `ours` is None where a run has not been tested yet."""
+    """One published number beside ours. `ours` is None where a run has not been tested yet, or never will be.
+
+    `asked` says whether the study tests what it takes; `partial` is the number of rows that were scored in the
+    language with fewest, where it is less than published: then nothing is said about the number.
+    """
 
     sweep: str
     test_set: str
@@ -63,6 +79,8 @@ class Comparison:
     planned: int
     published: paper.Published
     ours: Summary | None
+    asked: bool
+    partial: int | None
 
     @property
     def difference(self) -> float | None:
@@ -78,7 +96,9 @@ class Comparison:
 
     @property
     def verdict(self) -> gate.Verdict | None:
-        return gate.verdict(self.published.summary, self.ours, self.gap) if self.ours else None
+        if self.ours is None or self.partial is not None:
+            return None
+        return gate.verdict(self.published.summary, self.ours, self.gap)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,6 +137,8 @@ def compare(sweeps: Sequence[Sweep], names: Names) -> Compared:
 
 def _compare(sweep: Sweep, test_set: str, names: Names, left_out: list[str]) -> Iterator[Comparison]:
     model, dataset = _model(sweep, names), _dataset(sweep, test_set, names)
+    if test_set not in names.datasets:
+        _check_training_data(sweep, dataset, test_set)
     size = sweep.study.data.train_examples or paper.FULL_SIZE[dataset]
     sizes = {cell.train_size for cell in paper.by_cell() if (cell.model, cell.dataset) == (model, dataset)}
     if size not in sizes:
@@ -125,7 +147,7 @@ def _compare(sweep: Sweep, test_set: str, names: Names, left_out: list[str]) -> 
             key="data.train_examples",
             choices=sorted(sizes),
         )
-    metric = sweep.study.search.objective.partition("/")[2]
+    metric, rows = sweep.study.search.objective.partition("/")[2], _rows(sweep, dataset, test_set)
     for row in selected(cell_rows(sweep, metric, test_set)):
         method = _method(row.point)
         found = [
@@ -136,6 +158,7 @@ def _compare(sweep: Sweep, test_set: str, names: Names, left_out: list[str]) -> 
         if not found:
             left_out.append(f"{sweep.layout.name}: {contender(row.point)} on {dataset}")
         for number in found:
+            languages = _languages(number.cell)
             yield Comparison(
                 sweep=sweep.layout.name,
                 test_set=test_set,
@@ -143,7 +166,45 @@ def _compare(sweep: Sweep, test_set: str, names: Names, left_out: list[str]) -> 
                 planned=row.planned,
                 published=number,
                 ours=_ours(sweep, row, test_set, number.cell),
+                asked=all(language in rows for language in languages),
+                partial=_fewest(rows, dataset, languages),
             )
+
+
+def _check_training_data(sweep: Sweep, dataset: str, test_set: str) -> None:
+    """Nobody knows how many rows of the paper's somebody's own data hold: only its own name stands for it."""
+    train, wanted = sweep.study.data.train, paper.TRAINED_ON[dataset]
+    if train != wanted:
+        raise StudyError(
+            f"{sweep.layout.name}: the paper trains on {wanted} for {dataset}, this sweep on {train}",
+            key="data.train",
+            choices=(wanted, f"{wanted} with data.folder, for published files that lie here"),
+            hint=f"where it is the same data, say so: --paper-dataset {test_set}={dataset}",
+        )
+
+
+def _rows(sweep: Sweep, dataset: str, test_set: str) -> dict[str, int | None]:
+    """Language -> rows that it is scored on, None where that is not known yet; languages of the study alone."""
+    limits, counted = sweep.study.evaluation, sweep.n_tested(test_set)
+    rows = {
+        language: min((n for n in (counted.get(language), limits.test_limit) if n is not None), default=None)
+        for language in sweep.study.test_sets[test_set].languages
+    }
+    return {**rows, ENGLISH: limits.dev_limit} if dataset == "XCOPA" else rows
+
+
+def _languages(cell: paper.Cell) -> tuple[str, ...]:
+    """Those that a published number is of."""
+    if cell.language == paper.AVERAGE:
+        return paper.TARGETS[cell.dataset]
+    return (cell.language.removeprefix(paper.LOWEST),)
+
+
+def _fewest(rows: Mapping[str, int | None], dataset: str, languages: Sequence[str]) -> int | None:
+    """The smallest number of rows that is less than published; None where all are scored, as far as is known."""
+    known = ((language, rows.get(language)) for language in languages)
+    few = (n for language, n in known if n is not None and n < paper.TEST_ROWS[dataset][language])
+    return min(few, default=None)
 
 
 def _method(point: Point) -> str | None:
@@ -159,18 +220,16 @@ def _ours(sweep: Sweep, row: CellRow, test_set: str, cell: paper.Cell) -> Summar
     if (cell.dataset, cell.language) == ("XCOPA", ENGLISH):  # printed is the validation set; XCOPA has no English
         return summarise(record.source_dev[metric] for record in finished if metric in record.source_dev)
     tests = [sweep.tests(record, test_set) for record in finished]
-    if cell.language == paper.AVERAGE:  # over the paper's languages, whatever else was tested
-        return average(tests, paper.TARGETS[cell.dataset], metric)
-    return average(tests, [cell.language.removeprefix(paper.LOWEST)], metric)
+    return average(tests, _languages(cell), metric)  # over the paper's languages, whatever else was tested
 
 
 def recognise(where: str) -> str | None:
-    """The paper's dataset of a hub name (owner/xquad), or of a local path (xquad.{language}.json, MLQA_V1/...)."""
-    *_, name = parts = PurePath(where.lower()).parts
-    if HUB.fullmatch(where):
-        return DATASETS.get(name)
-    first = [re.split("[._-]", part)[0] for part in reversed(parts)]
-    return next((DATASETS[part] for part in first if part in DATASETS), None)
+    """The paper's dataset that a hub name stands for, or a local file that is named, or lies, as it was published."""
+    if where in DATASETS:
+        return DATASETS[where]
+    patterns = {rf"(.*/)?{name.replace('{language}', re.escape('{language}'))}(\.gz)?": name for name in FILES}
+    path = PurePath(where).as_posix().lower()
+    return next((FILES[name] for pattern, name in patterns.items() if re.fullmatch(pattern, path)), None)
 
 
 def _model(sweep: Sweep, names: Names) -> str:
@@ -199,7 +258,7 @@ def _dataset(sweep: Sweep, test_set: str, names: Names) -> str:
         raise StudyError(
             f"{sweep.layout.name}: the test set {test_set} ({where}) is none of the paper's",
             key="data.test" if test_set == MAIN else f"evaluation.also.{test_set}.test",
-            choices=(f"{dataset} (owner/{name})" for name, dataset in DATASETS.items()),
+            choices=(f"{dataset} ({name})" for name, dataset in DATASETS.items()),
             hint=f"say which one it is: --paper-dataset {test_set}=XQuAD",
         )
     return dataset

@@ -29,6 +29,25 @@ TARGETS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 """By dataset, the languages of its averages."""
 FULL_SIZE: Mapping[str, int] = MappingProxyType({"MLQA": 87599, "XQuAD": 87599, "XCOPA": 400, "XNLI": 392702})
 """By dataset, the rows of its whole training set."""
+TRAINED_ON: Mapping[str, str] = MappingProxyType(
+    {
+        "MLQA": "rajpurkar/squad",
+        "XQuAD": "rajpurkar/squad",
+        "XCOPA": "aps/super_glue",
+        "XNLI": "nyu-mll/multi_nli",
+    }
+)
+"""By dataset, the hub name of its training set."""
+_MLQA = {"en": 11590, "ar": 5335, "de": 4517, "es": 5253, "hi": 4918, "vi": 5495, "zh": 5137}
+TEST_ROWS: Mapping[str, Mapping[str, int]] = MappingProxyType(
+    {
+        "MLQA": _MLQA,
+        "XQuAD": dict.fromkeys(("en", *TARGETS["XQuAD"]), 1190),
+        "XCOPA": {"en": 100, **dict.fromkeys(TARGETS["XCOPA"], 500)},
+        "XNLI": dict.fromkeys(("en", *TARGETS["XNLI"]), 5010),
+    }
+)
+"""By dataset and language, the published test rows; of English XCOPA the validation rows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

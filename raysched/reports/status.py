@@ -24,6 +24,8 @@ class RunStatus:
     step: int
     attempts: int
     cause: str | None
+    message: str
+    """Why it failed; empty where it did not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,6 +111,7 @@ def _run(state: SweepState, run_id: str, seed: int, record: Record | None, step:
         step=step,
         attempts=state.n_attempts.get(run_id, 0),
         cause=record.cause if record else None,
+        message=record.message if record else "",
     )
 
 

@@ -20,6 +20,7 @@ from raysched.records.state import SweepState
 from raysched.study.identity import Resolved, evaluation_id
 from raysched.study.model import MAIN, Study
 from raysched.study.space import Point, points
+from raysched.study.stored import stored
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +103,7 @@ def read_sweep(layout: SweepLayout) -> Sweep:
     return Sweep(
         layout=layout,
         state=state,
-        study=Study.model_validate_json(json.dumps(state.opened.study)),
+        study=stored(state.opened.study),
         resolved=Resolved.model_validate_json(json.dumps(state.opened.resolved)),
         records=records,
         damaged=tuple(damaged),

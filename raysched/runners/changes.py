@@ -11,9 +11,9 @@ from raysched.records.layout import SweepLayout
 from raysched.records.state import SweepState
 from raysched.study.identity import Content, Resolved
 from raysched.study.load import LoadedStudy, diff
-from raysched.study.model import Study
+from raysched.study.stored import stored
 
-MAY_CHANGE = frozenset({"description", "budget", "resources", "tracking"})
+MAY_CHANGE = ("description", "budget", "resources", "tracking", "evaluation.batch_size")
 """Parts of a study that change no result: a sweep continues with new ones."""
 TESTS = (
     "data.test",
@@ -49,11 +49,7 @@ def refuse_changes(loaded: LoadedStudy, state: SweepState | None) -> None:
     """
     if state is None or state.opened is None:
         return
-    changed = [
-        line
-        for line in _changes(loaded, state)
-        if line.split(".")[0].split(":")[0] not in MAY_CHANGE and not line.startswith(TESTS)
-    ]
+    changed = [line for line in _changes(loaded, state) if not line.startswith((*MAY_CHANGE, *TESTS))]
     if changed:
         raise StudyError(
             f"the sweep {loaded.name!r} was started with another study:\n    " + "\n    ".join(changed),
@@ -64,7 +60,7 @@ def refuse_changes(loaded: LoadedStudy, state: SweepState | None) -> None:
 
 def _changes(loaded: LoadedStudy, state: SweepState) -> list[str]:
     assert state.opened is not None
-    return diff(Study.model_validate_json(json.dumps(state.opened.study)), loaded.study)
+    return diff(stored(state.opened.study), loaded.study)
 
 
 def refuse_other_inputs(old: Resolved, new: Resolved, name: str) -> None:

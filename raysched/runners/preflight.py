@@ -12,6 +12,7 @@ from raysched import hub, mini
 from raysched.errors import MissingError, StudyError
 from raysched.mini.languages import LANGUAGES as MINI_LANGUAGES
 from raysched.records import files
+from raysched.runners.adapter_origin import check_origin
 from raysched.study.identity import Content, Resolved
 from raysched.study.inputs import LanguageAdapterConfig, Model, TaskAdapter
 from raysched.study.model import MAIN, Study
@@ -110,7 +111,7 @@ def check_fit(resolved: Resolved, study: Study) -> None:
         MissingError: the backbone's or an adapter's configuration is not there.
         StudyError: an order (given, published or recorded) or surgical layers of another number of layers, a task
             adapter that does not fit the width, windows that are too long or leave no room for a question, language
-            adapters that are not what the study says.
+            adapters that are not what the study says or were trained on another backbone.
     """
     folder = hub.local_folder(resolved.backbone)
     try:
@@ -164,7 +165,9 @@ def _check_language_adapters(resolved: Resolved, study: Study, backbone: Mapping
     from raysched.madx import check_language_adapter
 
     for language, content in resolved.language_adapters.items():
-        check_language_adapter(language, hub.local_folder(content), expected, backbone)
+        folder = hub.local_folder(content)
+        check_language_adapter(language, folder, expected, backbone)
+        check_origin(language, folder, resolved.backbone, _adapter(study.model, language)[1])
 
 
 def _on_hub(content: Content) -> bool:
@@ -184,9 +187,7 @@ def backbone(where: str, known: Content | None, key: str = "model.backbone") -> 
 
 def _language_adapter(model: Model, language: str, known: Content | None) -> Content:
     """Raises MissingError, with the command that trains one, where the language has no adapter."""
-    overridden = language in model.language_adapter_overrides
-    where = model.language_adapter_overrides[language] if overridden else model.language_adapters
-    key = f"model.language_adapter_overrides.{language}" if overridden else "model.language_adapters"
+    where, key = _adapter(model, language)
     try:
         if where == "mini":
             return _mini_adapter(language, key)
@@ -194,6 +195,13 @@ def _language_adapter(model: Model, language: str, known: Content | None) -> Con
     except (MissingError, StudyError) as error:
         hint = f"{error.hint}; {_training(model, language)}"
         raise type(error)(error.what, key=error.key, choices=error.choices, hint=hint) from error
+
+
+def _adapter(model: Model, language: str) -> tuple[str, str]:
+    """What the study says of a language's adapter, and the key that says it."""
+    if language in model.language_adapter_overrides:
+        return model.language_adapter_overrides[language], f"model.language_adapter_overrides.{language}"
+    return model.language_adapters, "model.language_adapters"
 
 
 def _mini_adapter(language: str, key: str) -> Content:

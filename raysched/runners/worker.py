@@ -13,7 +13,7 @@ import torch
 
 from raysched.errors import DamageError, Diverged, MissingError, RunError, StudyError
 from raysched.records import files
-from raysched.records.layout import AttemptLayout, SweepLayout
+from raysched.records.layout import SweepLayout
 from raysched.records.record import read_record
 from raysched.runners.assignment import Assignment
 from raysched.tracking.provenance import collect
@@ -86,12 +86,11 @@ class Worker:
             "number": self.assignment.number,
             "provenance": self.provenance,
         }
+        layout, earlier = self.assignment.layout, self.assignment.earlier()
         if not self.assignment.late:
-            return Attempt(self._bench, spec, self.assignment.layout, self.assignment.earlier(), **about)
-        run = self.sweep.run(spec.run_id)
-        record = read_record(run.record)
-        accepted = AttemptLayout(run.root / record.attempt_folder)
-        return LateEvaluation(self._bench, spec, self.assignment.layout, record=record, accepted=accepted, **about)
+            return Attempt(self._bench, spec, layout, earlier, **about)
+        record = read_record(self.sweep.run(spec.run_id).record)
+        return LateEvaluation(self._bench, spec, layout, earlier, record=record, **about)
 
     def _stop_asked(self) -> bool:
         try:

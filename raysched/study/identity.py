@@ -14,6 +14,7 @@ from raysched.study.fisher import FisherSelect
 from raysched.study.inputs import Strict, TaskAdapter
 from raysched.study.model import MAIN, Study
 from raysched.study.space import Point
+from raysched.study.stored import stored
 from raysched.study.values import SCHEDULES, TASKS, form
 
 RESULT_SCHEMA = 1
@@ -87,7 +88,8 @@ def cell_identity(study: Study, resolved: Resolved, point: Point) -> dict[str, A
     if study.task not in TASKS:
         identity["task_of"] = plugins.origin("task", study.task)
     if point.method == "full":
-        return {**identity, "method": "full"}
+        # No source adapter tells which language's rows of a data set with several were trained on.
+        return {**identity, "method": "full", "source_language": study.model.source_language}
     source = resolved.language_adapters[study.model.source_language]
     return {**identity, "source_adapter": source.revision, "task_adapter": _task_adapter(study.model.task_adapter)}
 
@@ -184,7 +186,7 @@ class RunSpec:
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> RunSpec:
         return cls.make(
-            Study.model_validate_json(json.dumps(value["study"])),
+            stored(value["study"]),
             Resolved.model_validate_json(json.dumps(value["resolved"])),
             Point(**value["point"]),
             value["seed"],

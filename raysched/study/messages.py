@@ -115,7 +115,8 @@ def explain(error: dict[str, Any], tree: Node) -> StudyError:
     """One of pydantic's error dicts as a message."""
     kind, path, context = error["type"], tuple(error["loc"]), error.get("ctx", {})
     if kind == "rule":
-        path += tuple(context["key"].split(".")) if context["key"] else ()
+        parts = context["key"].split(".") if context["key"] else ()
+        path += tuple(int(part) if part.isdecimal() else part for part in parts)
         place = _last_given(tree, path) if "." not in context["key"] else find(tree, path)[0]
         what = f"{context['what']}\n  at:    {place}"
         choices = context["choices"] or [valid(path)]

@@ -187,15 +187,6 @@ class Study(Strict):
                 choices=[f"1 ... {self.data.max_length - 1}"],
                 hint="make data.doc_stride smaller (a third of data.max_length is customary)",
             )
-        for name, test_set in self.test_sets.items():
-            without = [language for language in test_set.languages if language not in MLQA_LANGUAGES]
-            if test_set.scoring == "mlqa" and without:
-                raise refused(
-                    f"must be squad for languages that MLQA has no rules for, but got mlqa with {', '.join(without)}",
-                    key="evaluation.scoring" if name == MAIN else f"evaluation.also.{name}.scoring",
-                    choices=("squad", f"mlqa with {', '.join(MLQA_LANGUAGES)}"),
-                    hint="make two test sets of them, the second one in evaluation.also",
-                )
         for schedule, given, choices, hint in (
             (
                 "permutation",
@@ -218,6 +209,45 @@ class Study(Strict):
                     choices=[choices],
                     hint=hint,
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _answers_can_be_compared(self) -> Study:
+        for name, test_set in self.test_sets.items():
+            section = "evaluation" if name == MAIN else f"evaluation.also.{name}"
+            if form(self.task) != "qa":
+                for key in ("scoring", "chinese_metric"):
+                    given, default = getattr(test_set, key), TestSet.model_fields[key].default
+                    if given != default:
+                        raise refused(
+                            f"compares answers, and task {self.task} has none, but got {given}",
+                            key=f"{section}.{key}",
+                            choices=[default or "null"],
+                            hint="leave it out",
+                        )
+            without = [language for language in test_set.languages if language not in MLQA_LANGUAGES]
+            if test_set.scoring == "mlqa" and without:
+                raise refused(
+                    f"must be squad for languages that MLQA has no rules for, but got mlqa with {', '.join(without)}",
+                    key=f"{section}.scoring",
+                    choices=("squad", f"mlqa with {', '.join(MLQA_LANGUAGES)}"),
+                    hint="make two test sets of them, the second one in evaluation.also",
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _arms_say_only_another_length(self) -> Study:
+        """One way to write a run: with training's own length it would be another point, but the same run."""
+        for position, arm in enumerate(self.search.arms):
+            for key in ("epochs", "steps"):
+                given = getattr(arm, key)
+                if given is not None and given == getattr(self.training, key):
+                    raise refused(
+                        f"must be another length than training.{key}, but got {given} for both",
+                        key=f"search.arms.{position}.{key}",
+                        choices=[f"any other number of {key}", "null"],
+                        hint="leave it out: an arm has training's length unless it says otherwise",
+                    )
         return self
 
     @property

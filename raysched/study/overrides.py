@@ -11,13 +11,14 @@ from raysched.study.yaml_text import Node, Place, parse
 def merge(base: Node, over: Node) -> Node:
     """`over` on top of `base`: mappings are merged key by key, everything else (lists too) is replaced.
 
-    Every value keeps the place that gave it. The depth is bounded by `yaml_text.MOST_DEPTH`.
+    A section given as `{}` empties the one below it; a study that says nothing at all empties nothing. Every value
+    keeps the place that gave it. The depth is bounded by `yaml_text.MOST_DEPTH`.
     """
     if not (isinstance(base.value, dict) and isinstance(over.value, dict)):
         return over
     merged = dict(base.value)
     for key, node in over.value.items():
-        merged[key] = merge(merged[key], node) if key in merged else node
+        merged[key] = merge(merged[key], node) if key in merged and node.value != {} else node
     return Node(merged, over.place)
 
 

@@ -29,8 +29,8 @@ class Arm(Strict):
     lr: Lr = Field(description="learning rate")
     k: Interval | None = Field(default=None, description="unfreezing interval; null where the schedule has none")
     method: Method = Field(default="adapters", description="what is trained: the task adapter, or everything")
-    epochs: int | None = Field(default=None, ge=1, description="instead of training.epochs or training.steps")
-    steps: int | None = Field(default=None, ge=1, description="instead of training.epochs or training.steps")
+    epochs: int | None = Field(default=None, ge=1, description="if another length than training's")
+    steps: int | None = Field(default=None, ge=1, description="if another length than training's")
 
     @model_validator(mode="after")
     def _consistent(self) -> Arm:

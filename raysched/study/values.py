@@ -34,7 +34,7 @@ MLQA_LANGUAGES = ("ar", "de", "en", "es", "hi", "vi", "zh")
 
 
 def refused(what: str, *, key: str = "", choices: Iterable[object] = (), hint: str = "") -> PydanticCustomError:
-    """A broken rule, in words: `key` is relative to the model that refuses, `hint` the next step."""
+    """A broken rule, in words: `key` is relative to the model that refuses (`arms.0.k`), `hint` the next step."""
     context = {"what": what, "key": key, "choices": tuple(str(choice) for choice in choices), "hint": hint}
     return PydanticCustomError("rule", "{what}", context)
 

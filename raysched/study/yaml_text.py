@@ -217,19 +217,23 @@ def _text(text: str, here: Place) -> str:
 
 
 def to_yaml(values: dict[str, Any], indent: int = 0) -> str:
-    """Plain nested values as YAML that `parse` reads back to the same values."""
+    """Plain nested values as YAML that `parse` reads back to the same values; each list stands on one line."""
     lines = []
     for key, value in values.items():
-        if isinstance(value, dict):
-            lines.append(f"{' ' * indent}{key}:{'' if value else ' {}'}\n{to_yaml(value, indent + 2)}")
-        elif isinstance(value, list):
-            lines.append(f"{' ' * indent}{key}: [{', '.join(_written(item) for item in value)}]\n")
+        name = f"{' ' * indent}{_written(key)}:"
+        if value and isinstance(value, dict):
+            lines.append(f"{name}\n{to_yaml(value, indent + 2)}")
         else:
-            lines.append(f"{' ' * indent}{key}: {_written(value)}\n")
+            lines.append(f"{name} {_written(value)}\n")
     return "".join(lines)
 
 
 def _written(value: Any) -> str:
+    """A value within a line."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{_written(key)}: {_written(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_written, value)) + "]"
     if value is None or isinstance(value, (bool, int, float)):
         return json.dumps(value)
     text = str(value)

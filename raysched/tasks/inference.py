@@ -23,6 +23,8 @@ from raysched.tasks.stored import Row
 
 LABELS = ("entailment", "neutral", "contradiction")
 NO_MAJORITY = ("-", -1)
+WRITTEN = {str(number): number for number in (-1, *range(len(LABELS)))}
+"""Labels that are positions, as text: a table holds nothing else."""
 BARE = ("premise", "hypothesis", "label")
 """Columns of a table without a header."""
 PREMISE, HYPOTHESIS, LABEL = ("premise", "sentence1"), ("hypothesis", "sentence2"), ("gold_label", "label")
@@ -50,6 +52,8 @@ def row(value: Mapping[str, Any], number: int, source: object, place: str) -> Ro
     A text may be blank, since hypotheses were typed in by many hands. Raises `StudyError`.
     """
     given = _get(value, LABEL, source, place)
+    if isinstance(given, str):
+        given = WRITTEN.get(given, given)
     if given in NO_MAJORITY:
         return None
     if isinstance(given, str) and given in LABELS:

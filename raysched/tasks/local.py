@@ -93,7 +93,7 @@ def published(folder: str, repo: str, role: Role, language: str, form: Form) -> 
     patterns = known.files.get(role, ()) if known else ()
     if not patterns:
         raise StudyError(
-            f"with data.folder, data.{role} must be one of the known data sets or a local file, but got {repo!r}",
+            f"with data.folder, {role} data must be one of the known data sets or a local file, but got {repo!r}",
             key=f"data.{role}",
             choices=[name for name, one in PUBLISHED.items() if role in one.files and one.form == form.name],
         )

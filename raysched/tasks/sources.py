@@ -19,9 +19,9 @@ from types import MappingProxyType
 from typing import Any
 
 from raysched import hub
-from raysched.errors import DamageError, StudyError
+from raysched.errors import DamageError, MissingError, StudyError
 from raysched.study.identity import Content, digest
-from raysched.study.model import Study
+from raysched.study.model import MAIN, Study
 from raysched.tasks import copa, forms, hosted, local
 from raysched.tasks.forms import Form
 from raysched.tasks.local import Role
@@ -79,9 +79,26 @@ def _finder(study: Study, known: Iterable[Content]) -> Find:
 
 def _tests(study: Study, find: Find) -> dict[str, dict[str, Content]]:
     return {
-        name: {language: find(test_set.test, "test", language) for language in test_set.languages}
+        name: {language: _test(name, test_set.test, language, find) for language in test_set.languages}
         for name, test_set in study.test_sets.items()
     }
+
+
+def _test(name: str, value: str, language: str, find: Find) -> Content:
+    """One language of a test set; what is wrong with one of `evaluation.also` is told under its own keys."""
+    try:
+        return find(value, "test", language)
+    except (StudyError, MissingError) as error:
+        if name == MAIN:
+            raise
+        section = f"evaluation.also.{name}"
+        keys = {"data.test": f"{section}.test", "evaluation.languages": f"{section}.languages"}
+        raise type(error)(
+            error.what,
+            key=keys.get(error.key or "", error.key),
+            choices=error.choices,
+            hint=error.hint and error.hint.replace("data.test", keys["data.test"]),
+        ) from error
 
 
 def _check(study: Study, content: Content, role: Role, language: str) -> None:

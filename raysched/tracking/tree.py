@@ -17,6 +17,7 @@ from raysched.records.record import Record, read_record
 from raysched.records.state import SweepState
 from raysched.study.identity import Resolved, evaluation_id
 from raysched.study.model import Study
+from raysched.study.stored import stored
 from raysched.tracking import rows
 from raysched.tracking.cursor import Cursor, Cursors
 from raysched.tracking.mlflow_store import RunGone, Status, Store
@@ -119,7 +120,7 @@ class Tree:
     def _inputs(self) -> tuple[Study, Resolved]:
         opened = self.opened
         if self._known is None or self._known[0] != opened.time_ms:
-            study = Study.model_validate_json(canonical(opened.study))
+            study = stored(opened.study)
             self._known = (opened.time_ms, study, Resolved.model_validate_json(canonical(opened.resolved)))
         return self._known[1:]
 

@@ -36,6 +36,7 @@ from raysched.training.events import (
     Unfroze,
 )
 from raysched.training.loop import TrainingRun
+from raysched.unfreezing.config import Replay
 
 
 def to_row(event: TrainingEvent, evaluation_ids: Mapping[str, str], time_ms: int) -> Row | None:
@@ -173,12 +174,12 @@ class Attempt:
         adapter = self.layout.root / "adapter"
         shutil.rmtree(adapter, ignore_errors=True)
         saved = run.model.save_task(adapter)
-        initial = sorted(run.schedule.initial)
+        woken = self._order()
         order = {
             "schedule": self.spec.point.schedule,
             "n_layers": run.model.n_layers,
-            "initial": initial,
-            "order": run.schedule.order,
+            "initial": woken[0][1],
+            "order": woken[1:],
         }
         order_path = root / "unfreeze_order.json"
         files.write_atomic(order_path, json.dumps(order) + "\n")
@@ -195,12 +196,16 @@ class Attempt:
                 selected_step=event.selected_step,
                 source_dev=dict(event.source_dev),
                 tests=self.tested,
-                unfreeze_order=((0, tuple(initial)), *run.schedule.order),
+                unfreeze_order=woken,
                 segments=tuple(self.sealed),
                 files={str(path.relative_to(root)): files.sha256_file(path) for path in kept},
                 **self._facts(),
             ),
         )
+
+    def _order(self) -> Replay:
+        """(step, layers) of every event; step 0 holds the layers awake from the start."""
+        return ((0, tuple(sorted(self.run.schedule.initial))), *self.run.schedule.order)
 
     def _facts(self) -> dict[str, Any]:
         """When the run was trained, and by what."""

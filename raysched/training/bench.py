@@ -14,6 +14,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from raysched import hub
 from raysched.errors import MissingError, StudyError
 from raysched.madx import MadX
+from raysched.madx.quiet import quiet
 from raysched.study.identity import Content, Resolved, RunSpec, digest
 from raysched.study.model import MAIN, Study, TestSet
 from raysched.tasks import sources
@@ -109,9 +110,10 @@ class Bench:
 def _tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     """The fast tokenizer in a backbone's folder. Raises MissingError, StudyError."""
     try:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-            folder, local_files_only=True, trust_remote_code=False, use_fast=True
-        )
+        with quiet():  # it calls every large tokenizer of a local folder a broken one of Mistral's
+            tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+                folder, local_files_only=True, trust_remote_code=False, use_fast=True
+            )
     except (OSError, ValueError) as error:
         raise MissingError(f"no tokenizer in {folder}: {error}", key="model.backbone") from error
     if not tokenizer.is_fast:

@@ -7,11 +7,14 @@ from statistics import fmean, stdev
 from typing import Any
 
 from raysched.study.model import Study
-from raysched.study.values import metrics
+from raysched.study.values import form, metrics
 from raysched.training.export import About, adapter_name
 
 Tests = Mapping[str, Mapping[str, Mapping[str, float]]]
 """test set -> language -> scores."""
+SETTINGS = {"bottleneck": ("placement", "reduction", "activation"), "lora": ("rank", "alpha")}
+"""Of a task adapter, by its kind."""
+MINI = "mini"
 
 
 def text(about: About, seeds: Sequence[tuple[int, Tests]]) -> str:
@@ -69,20 +72,30 @@ def _facts(about: About) -> Iterable[tuple[str, str]]:
     yield "backbone", f"{study.model.backbone}, `{resolved.backbone.revision[:12]}`"
     source = study.model.source_language
     if spec.point.method == "adapters":
-        adapter = resolved.language_adapters[source]
-        yield "language adapters", f"{study.model.language_adapters}; {source}: `{adapter.revision[:12]}`"
-        kept = {name: value for name, value in study.model.task_adapter if name != "kind"}
-        yield "task adapter", f"{study.model.task_adapter.kind}: {', '.join(f'{k} {v}' for k, v in kept.items())}"
+        revision, chosen = resolved.language_adapters[source].revision, study.model.task_adapter
+        yield "language adapters", f"{study.model.language_adapters}; {source}: {_adapter(study)}, `{revision[:12]}`"
+        yield (
+            "task adapter",
+            f"{chosen.kind}: {', '.join(f'{name} {getattr(chosen, name)}' for name in SETTINGS[chosen.kind])}",
+        )
     yield (
         "training data",
         f"{study.data.train}, `{resolved.train.revision[:12]}`"
         + (f", {study.data.train_examples} rows ({study.data.subset})" if study.data.train_examples else ""),
     )
-    training = study.training
+    training, point = study.training, spec.point
+    own = point.epochs is not None or point.steps is not None  # an arm's length stands for the study's
+    epochs, steps = (point.epochs, point.steps) if own else (training.epochs, training.steps)
+    yield "length", f"{epochs} epochs" if epochs is not None else f"{steps} steps"
+    yield "learning rate", f"{point.lr:g}, {training.lr_schedule}"
     yield (
         "batch, weight decay, clipping",
         f"{training.batch_size}, {training.weight_decay:g}, {training.max_grad_norm:g}",
     )
+    if form(study.task) == "qa":
+        for name, test_set in study.test_sets.items():
+            chinese = f", Chinese by {test_set.chinese_metric}" if test_set.chinese_metric else ""
+            yield f"answers of {name} ({test_set.test})", f"scored as by {test_set.scoring}{chinese}"
     for name in ("raysched", "torch", "transformers", "adapters"):
         if value := _version(about.versions, name):
             yield name, value
@@ -116,6 +129,13 @@ def _table(
     return rows
 
 
+def _adapter(study: Study) -> str:
+    """Where the source language's adapter lies: `mini`, a folder or a name on the hub."""
+    model = study.model
+    where = model.language_adapter_overrides.get(model.source_language, model.language_adapters)
+    return where.replace("{language}", model.source_language)
+
+
 def _use(about: About) -> list[str]:
     study, name = about.spec.study, adapter_name(about.sweep)
     if about.spec.point.method == "full":
@@ -129,15 +149,20 @@ def _use(about: About) -> list[str]:
             "model.eval()",
             "```",
         ]
-    source = study.model.source_language
-    adapters = study.model.language_adapters.replace("{language}", source)
+    source, backbone, adapter = study.model.source_language, study.model.backbone, _adapter(study)
+    shipped = {"adapter_path": adapter, "backbone_path": backbone}  # by raysched itself
+    functions = [name for name, where in shipped.items() if where == MINI]
+    loaded = "str(backbone_path())" if backbone == MINI else f'"{backbone}"'
+    spoken = f'str(adapter_path("{source}"))' if adapter == MINI else f'"{adapter}"'
     return [
         "```python",
         "from adapters import AutoAdapterModel",
         "from adapters.composition import Stack",
+        *([f"from raysched.mini import {', '.join(functions)}"] if functions else []),
         "",
-        f'model = AutoAdapterModel.from_pretrained("{study.model.backbone}")',
-        f'model.load_adapter("{adapters}", load_as="{source}")  # of the language you want answers in',
+        f"model = AutoAdapterModel.from_pretrained({loaded})",
+        "# the language you want answers in",
+        f'model.load_adapter({spoken}, load_as="{source}", use_safetensors=True)',
         f'model.load_adapter(".", load_as="{name}", use_safetensors=True)  # this folder',
         f'model.set_active_adapters(Stack("{source}", "{name}"))',
         f'model.active_head = "{name}"',

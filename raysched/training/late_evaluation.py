@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
-from raysched.errors import DamageError, RunError
+from safetensors import SafetensorError
+
+from raysched.errors import DamageError, MissingError, RunError, StudyError
 from raysched.records import files
 from raysched.records.history import copy_sealed
 from raysched.records.layout import AttemptLayout
@@ -17,20 +18,17 @@ from raysched.training import checkpoint
 from raysched.training.attempt import Attempt
 from raysched.training.bench import Bench
 from raysched.training.events import Finished, TrainingEvent
+from raysched.training.loop import State, TrainingRun
+from raysched.unfreezing.config import Replay
 
-PREDICTIONS = "predictions/"
-
-
-def _link(source: str, target: str) -> None:
-    """The same file under a second name; a copy where the file system has no such thing."""
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)
+ADAPTER, PREDICTIONS = "adapter/", "predictions/"
 
 
 class LateEvaluation(Attempt):
     """An attempt that begins where the recorded one ended and adds the evaluations it has not.
+
+    Testing needs the selected tensors only: what the record saved (task adapter or backbone, and head), or, where that
+    is damaged, a checkpoint of any attempt at this run that holds the very same.
 
     Its `result.json` holds everything the record does, so that the driver can put it in the record's place: history,
     order and times are those of the training, and only tests and predictions are new.
@@ -41,43 +39,82 @@ class LateEvaluation(Attempt):
         bench: Bench,
         spec: RunSpec,
         layout: AttemptLayout,
+        earlier: list[AttemptLayout],
         *,
         record: Record,
-        accepted: AttemptLayout,
         **about: Any,
     ) -> None:
-        """Like `Attempt`, without `earlier`; `accepted` is the folder that `record` names.
+        """Like `Attempt`; `record` is that of the run, and names a folder beside `layout`.
 
         Raises:
-            RunError: the training's last checkpoint, or a file of the record, is gone or damaged.
+            RunError: what was trained, or another file of the record, is gone or damaged.
         """
-        self.record = record
-        super().__init__(bench, spec, layout, [accepted], **about)
+        self.record, self.accepted = record, AttemptLayout(layout.root.parent / record.attempt_folder)
+        super().__init__(bench, spec, layout, earlier, **about)
 
     def _resume(self, attempts: list[AttemptLayout]) -> None:
-        record, accepted = self.record, attempts[-1]
+        record = self.record
         try:
-            copy_sealed(accepted.segments, self.layout.segments, record.segments)
-            last = self.layout.checkpoint(record.steps)
-            shutil.rmtree(last, ignore_errors=True)
-            shutil.copytree(accepted.checkpoint(record.steps), last, copy_function=_link)
-            checkpoint.load(checkpoint.read(last), self.run)
-            for name, sha256 in record.files.items():
+            copy_sealed(self.accepted.segments, self.layout.segments, record.segments)
+            for name in record.files:
                 if name.startswith(PREDICTIONS):
-                    self._copy(accepted, name, sha256)
-        except (DamageError, OSError, shutil.Error) as error:
-            raise RunError(f"the run cannot be tested again without its files: {error}", cause="checkpoint") from error
+                    self._copy(name)
+        except (DamageError, OSError) as error:
+            raise self._lost(f"a file of its record is: {error}") from error
+        try:
+            self._load_saved()
+        except (DamageError, StudyError, MissingError, OSError, RuntimeError, KeyError, SafetensorError) as error:
+            if not any(self._load_checkpoint(attempt) for attempt in attempts):
+                raise self._lost(f"{error}; and no checkpoint of its attempts holds the same") from error
+        self.run.best_tensors = self.run.model.task_state()
+        self.run.state = State(
+            step=record.steps,
+            told="checkpoint",
+            best_step=record.selected_step or 0,
+            best_scores=dict(record.source_dev),
+        )
         self.sealed, self.covered = list(record.segments), record.steps
         self.saved = (record.steps, self.run.state.told)
         self.tested = {name: dict(scores) for name, scores in record.tests.items()}
 
-    def _copy(self, accepted: AttemptLayout, name: str, sha256: str) -> None:
+    def _lost(self, why: str) -> RunError:
+        return RunError(
+            f"what run {self.record.run_id} left in {self.accepted.root} is gone or damaged: {why}",
+            cause="checkpoint",
+            hint="put that folder back from a backup, or sweep under another --name, which trains the run again",
+        )
+
+    def _copy(self, name: str) -> None:
+        self._check(self.accepted, [name])
         target = self.layout.root / name
         files.make_folder(target.parent)
-        shutil.copyfile(accepted.root / name, target)
-        if files.sha256_file(target) != sha256:
-            raise DamageError("is not what was recorded", key=str(accepted.root / name))
+        shutil.copyfile(self.accepted.root / name, target)
         self.predictions[name.removeprefix(PREDICTIONS)] = target
+
+    def _check(self, attempt: AttemptLayout, names: Iterable[str]) -> None:
+        """Raises DamageError where a file is not what the record says."""
+        for name in names:
+            path = attempt.root / name
+            if not path.is_file() or files.sha256_file(path) != self.record.files[name]:
+                raise DamageError("is missing or is not what was recorded", key=str(path))
+
+    def _load_saved(self) -> None:
+        """Put what the recorded attempt saved into the model."""
+        self._check(self.accepted, [name for name in self.record.files if name.startswith(ADAPTER)])
+        self.run.model.load_saved(self.accepted.root / ADAPTER)
+
+    def _load_checkpoint(self, attempt: AttemptLayout) -> bool:
+        """The same from the selected tensors of an attempt's last checkpoint, if they are those of the record."""
+        self.run = TrainingRun(self.bench, self.spec)
+        try:
+            checkpoint.load(checkpoint.read(attempt.checkpoint(self.record.steps)), self.run)
+            self.run.model.load_task_state(self.run.best_tensors)
+            self.run.model.save_task(self.layout.root / ADAPTER)
+            tensors = [name for name in self.record.files if name.startswith(ADAPTER) and name.endswith(".safetensors")]
+            self._check(self.layout, tensors)
+        except (DamageError, ValueError, OSError):
+            return False
+        return True
 
     def events(self) -> Iterator[TrainingEvent]:
         """Test what is missing and write `result.json`."""
@@ -91,3 +128,6 @@ class LateEvaluation(Attempt):
     def _facts(self) -> dict[str, Any]:
         names = ("started_ms", "ended_ms", "train_seconds", "provenance")
         return {name: getattr(self.record, name) for name in names}
+
+    def _order(self) -> Replay:
+        return self.record.unfreeze_order

@@ -22,6 +22,7 @@ from adapters import SeqBnInvConfig
 from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel, XLMRobertaForMaskedLM
 
+from raysched.madx.quiet import quiet
 from raysched.training.seeding import generator, global_rng, stream
 
 IGNORED = -100
@@ -161,7 +162,8 @@ def add_language_adapter(
     adaptable: Any = model  # `adapters.init` gives it methods that its type does not have
     with global_rng(stream(seed, "init"), torch.device("cpu")):
         adaptable.add_adapter(name, config=SeqBnInvConfig(reduction_factor=reduction_factor))
-    adaptable.train_adapter(name)
+    with quiet():  # on its way to make it active, the library says that none is
+        adaptable.train_adapter(name)
     for parameter in mlm_head(model).parameters():  # `train_adapter` freezes the encoder only
         parameter.requires_grad_(False)
     return [parameter for parameter in model.parameters() if parameter.requires_grad]

@@ -22,22 +22,27 @@ from raysched.mini.tokenizer import build_tokenizer
 from raysched.records.layout import SweepLayout
 from raysched.records.record import Record
 from raysched.reports.sweep import read_sweep
+from raysched.runners import preflight
 from raysched.study.identity import RunSpec
+from raysched.study.load import load_study
 from raysched.study.space import Point
 from raysched.tasks.predictions import read
+from raysched.training import card
 from raysched.training.bench import Bench
+from raysched.training.export import About
 from raysched.training.random_madx import make
 from tests.cli.conftest import Raysched
 from tests.hub_stub import private_hub, serve
 from tests.training.sweep_in_process import sweep_in_process
 from tests.training.tiny_training import LANGUAGES, LAYERS, WIDTH, Tiny
 
+ARMS = {"search.schedule": [], "search.lr": [], "search.arms": [{"schedule": "gu", "lr": 1e-3, "k": "even"}]}
 CASES = [
     ("xlm-roberta", "qa", {}),
     ("xlm-roberta", "choice", {"model.task_adapter.kind": "lora"}),
     ("xlm-roberta", "nli", {"model.task_adapter.placement": "parallel"}),
     ("bert", "qa", {"model.task_adapter.placement": "houlsby"}),
-    ("bert", "choice", {}),
+    ("bert", "choice", ARMS),
     ("bert", "nli", {}),
     ("deberta-v2", "nli", {}),
     ("xlm-roberta", "nli", {"search.method": ["full"]}),
@@ -176,6 +181,59 @@ def test_exported_and_loaded_with_adapters_alone_it_predicts_the_same(
         assert [by_id[one.example_id] for one in recorded] == recorded  # scores too, bit for bit
 
 
+def code_of(folder: Path) -> str:
+    """The Python block of a card, and a forward pass that prints its outputs."""
+    (code,) = re.findall(r"```python\n(.*?)```", (folder / "README.md").read_text(), re.DOTALL)
+    return f"{code}import torch\nprint(list(model(torch.tensor([[0, 5, 6, 2]] * 2)).keys()))\n"
+
+
+def test_the_code_of_a_card_runs_elsewhere(qa: Done, raysched: Raysched, tmp_path: Path) -> None:
+    assert export(raysched, qa, tmp_path / "to").code == DONE
+    command = [sys.executable, "-c", code_of(tmp_path / "to")]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    ran = subprocess.run(command, cwd=tmp_path / "to", env=environment, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.strip() == "['start_logits', 'end_logits']"
+
+
+def test_what_a_card_tells(
+    done: Done, raysched: Raysched, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert export(raysched, done, tmp_path / "to").code == DONE
+    text, study = (tmp_path / "to" / "README.md").read_text(), read_sweep(done.layout).study
+    assert "| length | 4 steps |" in text
+    assert f"| learning rate | {done.records[0].params['lr']:g}, constant |" in text
+    assert ("| answers of test (mini) | scored as by squad |" in text) == (study.task == "qa")
+    kind = study.model.task_adapter.kind if study.uses_adapters else None
+    assert ("rank 8" in text, "reduction " in text) == (kind == "lora", kind == "bottleneck")
+    monkeypatch.chdir(tmp_path / "to")
+    exec(code_of(tmp_path / "to"), {})
+    assert "logits" in capfd.readouterr().out
+
+
+def test_a_card_of_what_raysched_ships(
+    raysched: Raysched, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """`mini` is no name that the library knows, and one language's adapter may lie elsewhere."""
+    settings = ["training.epochs=null", "training.steps=2", "data.train_examples=20", "evaluation.languages=[vel]"]
+    settings += ["evaluation.dev_limit=4", "evaluation.test_limit=4", "evaluation.dev_points=1", "seeds=1"]
+    settings += ["search.schedule=[standard]", "search.lr=[1e-3]", "search.k=[]"]
+    study = load_study("xquad-mini", settings).study
+    layout = sweep_in_process(tmp_path, "mini", study, preflight.resolve(study, device="cpu"))
+    assert raysched("export", "mini", "--storage", tmp_path, "--best", "--to", "to").code == DONE
+    monkeypatch.chdir(tmp_path / "to")
+    exec(code_of(tmp_path / "to"), {})
+    assert "logits" in capfd.readouterr().out
+    sweep = read_sweep(layout)
+    overrides = {study.model.source_language: "me/adapter"}
+    own = study.model_copy(update={"model": study.model.model_copy(update={"language_adapter_overrides": overrides})})
+    (record,) = sweep.records.values()
+    spec = RunSpec.make(own, sweep.resolved, Point(**record.params), 0)
+    written = card.text(About(spec=spec, sweep="mini", source_dev={}, tests={}, versions={}), [])
+    assert f'model.load_adapter("me/adapter", load_as="{study.model.source_language}", use_safetensors=True)' in written
+    assert "from raysched.mini import backbone_path\n" in written
+
+
 def test_evaluate_gives_the_recorded_scores_again(done: Done, raysched: Raysched, tmp_path: Path) -> None:
     record = done.records[1]
     to, out = tmp_path / "exported", tmp_path / "scores"
@@ -212,12 +270,12 @@ def test_what_is_in_the_folder(qa: Done, raysched: Raysched, tmp_path: Path) -> 
         "README.md",
     }
     assert not [name for name in names if name.endswith((".bin", ".pkl", ".pt"))]
-    card = (tmp_path / "best" / "README.md").read_text()
+    text = (tmp_path / "best" / "README.md").read_text()
     for language in LANGUAGES:
         scores = [qa.tests(record)[language]["f1"] for record in qa.records]
-        assert re.search(rf"\| {language} \| {sum(scores) / 2:.2f} \|.*" + rf"{scores[0]:.2f}", card)
-    assert "schedule=gu" in card
-    assert "ddof 1) over 2 seeds" in card
+        assert re.search(rf"\| {language} \| {sum(scores) / 2:.2f} \|.*" + rf"{scores[0]:.2f}", text)
+    assert "schedule=gu" in text
+    assert "ddof 1) over 2 seeds" in text
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 
@@ -264,6 +322,24 @@ def test_bad_input(
     assert answer.code == code
     assert words in answer.err
     assert "Traceback" not in answer.err
+
+
+def test_a_task_that_is_none(qa: Done, raysched: Raysched, tmp_path: Path) -> None:
+    assert export(raysched, qa, tmp_path / "best").code == DONE
+    answer = raysched("evaluate", tmp_path / "best", "--task", "xqad")
+    assert answer.code == BAD_INPUT
+    assert "--task: must name a test set, but got 'xqad'" in answer.err
+    assert "valid: xquad, mlqa, xcopa, xnli, mini, owner/name on the hub" in answer.err
+    assert "did you mean xquad?" in answer.err
+
+
+@pytest.mark.parametrize("name", ["xquad-mini", "xquad-mini.run"])
+def test_a_single_run_is_no_sweep(raysched: Raysched, tmp_path: Path, name: str) -> None:
+    (tmp_path / "st" / "xquad-mini.run" / "runs").mkdir(parents=True)
+    answer = raysched("export", name, "--storage", "st", "--best", "--to", "to")
+    assert answer.code == OUTSIDE_MISSING
+    assert "xquad-mini.run is what `raysched run` made: a run on its own" in answer.err
+    assert "next:  raysched sweep xquad-mini" in answer.err
 
 
 def test_nothing_is_overwritten_and_damage_is_refused(qa: Done, raysched: Raysched, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import time
 import urllib.request
@@ -17,7 +18,7 @@ from raysched.errors import BAD_INPUT, OUTSIDE_MISSING
 from raysched.records.layout import SweepLayout
 from raysched.records.ledger import Ledger, Opened
 from raysched.records.lock import DriverLock
-from raysched.records.record import read_result
+from raysched.records.record import AttemptResult, read_result, write_record
 from raysched.runners import preflight
 from raysched.runners.driver import Driver
 from raysched.runners.worker import Worker
@@ -159,6 +160,22 @@ def test_status(raysched: Raysched, unchanged: SweepLayout) -> None:
         value = json.loads(raysched("status", NAME, "--storage", unchanged.storage, "--json").out)
         assert value["driver"]["pid"] == held.pid
         assert f"driver: host {held.host}, pid {held.pid}" in raysched("status", "--storage", unchanged.storage).out
+
+
+def test_status_says_why_a_run_failed(raysched: Raysched, swept: SweepLayout, tmp_path: Path) -> None:
+    shutil.copytree(swept.root, tmp_path / "failed" / NAME)
+    layout = SweepLayout(tmp_path / "failed", NAME)
+    cells = json.loads(raysched("status", "--storage", layout.storage, "--json").out)["cells"]
+    ((cell, run),) = [(cell, run) for cell in cells for run in cell["runs"] if run["state"] == "pending"]
+    message = "StudyError: model.language_adapters: the adapter in [a] does not fit\n  next:  take another"
+    result = AttemptResult(run_id=run["run_id"], epoch=1, attempt=1, status="failed", cause="data", message=message)
+    record = result.to_record(cell_id="c", params=cell["point"], seed=run["seed"])
+    write_record(layout.run(run["run_id"]).record, record)
+    shown = raysched("status", "--storage", layout.storage).out
+    assert f"seed={run['seed']}: data ({layout.run(run['run_id']).root})\n  {message.splitlines()[0]}\n" in shown
+    assert "take another" not in shown
+    cells = json.loads(raysched("status", "--storage", layout.storage, "--json").out)["cells"]
+    assert [run["message"] for cell in cells for run in cell["runs"] if run["cause"]] == [message]
 
 
 @pytest.mark.parametrize("command", ["status", "report", "ui"])

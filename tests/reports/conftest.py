@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +69,9 @@ def scores(spec: RunSpec) -> dict[str, float]:
 class MadeUp:
     """Writes a sweep run by run."""
 
-    def __init__(self, storage: Path, of: Study, name: str = "made-up") -> None:
+    def __init__(self, storage: Path, of: Study, name: str = "made-up", sizes: Mapping[str, int] | None = None) -> None:
+        """`sizes` are the test rows of each language; 3 where it is not given."""
+        self.sizes = sizes or {}
         self.layout = SweepLayout(storage, name).create()
         self.study, self.resolved = of, resolved(of)
         self.ledger = Ledger.take_over(self.layout.ledger, host="here", pid=1, clock=lambda: 1_000_000)
@@ -110,7 +112,8 @@ class MadeUp:
             for test_set, evaluation in spec.evaluation_ids.items()
         }
         for name in tests[spec.evaluation_ids[MAIN]]:
-            pq.write_table(pa.table({"example_id": ["a", "b", "c"]}), attempt.predictions / f"{name}.parquet")
+            rows = pa.table({"example_id": [str(row) for row in range(self.sizes.get(name, 3))]})
+            pq.write_table(rows, attempt.predictions / f"{name}.parquet")
         values: dict[str, Any] = {
             "run_id": spec.run_id,
             "epoch": self.ledger.epoch,

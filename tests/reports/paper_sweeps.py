@@ -71,7 +71,7 @@ def paper_sweep(
     english = [] if main == "XCOPA" else ["en"]
     values: dict[str, Any] = {
         "task": TASKS[main],
-        "data": {"train": "a/b", "dev": "a/b", "test": TESTS[main], "train_examples": train_examples},
+        "data": {"train": paper.TRAINED_ON[main], "dev": "a/b", "test": TESTS[main], "train_examples": train_examples},
         "model": {"backbone": BACKBONES[model], "language_adapters": "mini", "source_language": "en"},
         "seeds": tuple(range(5 if main == "XCOPA" else 4)),
         "search": {
@@ -83,7 +83,7 @@ def paper_sweep(
             "also": {one.lower(): {"test": TESTS[one], "languages": ("en", *TARGETS[one])} for one in others},
         },
     }  # fmt: skip
-    sweep = MadeUp(storage, study(**(values | changes)), name)
+    sweep = MadeUp(storage, study(**(values | changes)), name, sizes=paper.TEST_ROWS[main])
     for number, (point, method) in enumerate(chosen.items()):
         for spec, z in zip(sweep.take(number, point), spread(len(sweep.study.seeds)), strict=True):
             tests: dict[str, dict[str, dict[str, float]]] = {}

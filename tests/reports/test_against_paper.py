@@ -80,7 +80,7 @@ def test_one_page_in_the_shape_of_table_2(table_2: list[MadeUp], tmp_path: Path)
     assert gu[5] == "63.47 / 63.47 ✓"
     assert gu[4] == "ar 55.16 / 55.16 ?"
     for part in [
-        "- **paper-table2.squad-mbert**: google-bert/bert-base-multilingual-cased, trained on a/b",
+        "- **paper-table2.squad-mbert**: google-bert/bert-base-multilingual-cased, trained on rajpurkar/squad",
         "## mBERT, XQuAD, EM, all training rows",
         "| fun | lowest_th | 42.84 ± 0.48 | 4 | 42.84 [c] |",
         " | th 42.84 / 42.84 [c] ? | ",
@@ -153,14 +153,14 @@ def test_half_finished_sweeps_show_what_they_have(tmp_path: Path) -> None:
     """One seed tells nothing; a set that was not tested yet is a dash; the average needs every target of the paper."""
     values = {
         "model": {"backbone": "xlm-roberta-base", "language_adapters": "mini", "source_language": "en"},
-        "data": {"train": "a/b", "dev": "a/b", "test": "google/xquad"},
+        "data": {"train": "rajpurkar/squad", "dev": "a/b", "test": "google/xquad"},
         "search": {"schedule": ("gu",), "k": (25,)},
         "evaluation": {
             "languages": ("en", "ar"),
             "also": {"mlqa": {"test": "facebook/mlqa", "languages": ("en", *TARGETS["MLQA"])}},
         },
     }
-    sweep = MadeUp(tmp_path, study(**values), "half")
+    sweep = MadeUp(tmp_path, study(**values), "half", sizes=paper.TEST_ROWS["XQuAD"])
     first, _ = sweep.take(0, Point(schedule="gu", lr=1e-3, k=25))
     scores = {language: {"f1": 70.0, "em": 60.0} for language in ("en", "ar")}
     sweep.finish(first, tests={first.evaluation_ids["test"]: scores})
@@ -176,6 +176,63 @@ def test_half_finished_sweeps_show_what_they_have(tmp_path: Path) -> None:
     text = write_against_paper([read_sweep(sweep.layout)], NOTHING_SAID, tmp_path).read_text()
     assert "| gu | ar | 70.00 † | 1 | 67.83 | +2.17 | - | ? underpowered |" in text
     assert "| gu | avg_target | - | 0 | 63.47 ± 0.12 | - | - | - |" in text
+    assert "| gu | avg_target | not in this study | 0 | 73.04 ± 0.22 | - | - | - |" in text
+    assert "| gu | th | not in this study | 0 |" in text
+
+
+@pytest.mark.parametrize("train", ["./mine.json", "someone/squad", "nyu-mll/multi_nli"])
+@pytest.mark.parametrize("train_examples", [None, 5000])
+def test_only_the_papers_own_training_data_are_its_own(tmp_path: Path, train: str, train_examples: int | None) -> None:
+    """Whoever says that a file holds the same rows is believed, and the page tells so."""
+    data = {"train": train, "dev": "a/b", "test": "google/xquad", "train_examples": train_examples}
+    sweep = paper_sweep(
+        *(tmp_path, "own"),
+        model="mBERT",
+        datasets=["XQuAD"],
+        methods=["gu"],
+        train_examples=train_examples,
+        data=data,
+    )
+    message = rf"data.train: own: the paper trains on rajpurkar/squad for XQuAD, this sweep on {train}"
+    with pytest.raises(StudyError, match=message + r"(.|\n)*--paper-dataset test=XQuAD"):
+        beside(sweep)
+    said = Names.read(None, ["XQuAD"])
+    assert averages(beside(sweep, names=said))["XQuAD", "F1", "gu"].verdict is not None
+    text = write_against_paper([read_sweep(sweep.layout)], said, tmp_path).read_text()
+    assert f"{train} (not the paper's by its name, " in text or train == "nyu-mll/multi_nli"
+
+
+def test_published_files_in_a_folder_are_the_papers(tmp_path: Path) -> None:
+    data = {"train": "rajpurkar/squad", "dev": "a/b", "test": "google/xquad", "folder": "/data"}
+    sweep = paper_sweep(tmp_path, "here", model="mBERT", datasets=["XQuAD"], methods=["gu"], data=data)
+    assert averages(beside(sweep))["XQuAD", "F1", "gu"].verdict == "reproduced"
+
+
+def test_a_part_of_a_test_set_gets_no_verdict(tmp_path: Path) -> None:
+    """Whether the study limits it, or a file held fewer rows than published; English of XCOPA is source dev."""
+    limited = paper_sweep(tmp_path, "limited", model="XLM-R", datasets=["XQuAD"], methods=["gu"])
+    values = limited.study.model_dump()
+    short = MadeUp(tmp_path, limited.study, "short", sizes={"de": 1189, "en": 1190, "th": 1190})
+    (point,) = points(limited.study.search)
+    for spec in short.take(0, point):
+        short.finish(spec)
+    found = {one.published.cell.language: one for one in beside(short).comparisons if one.ours is not None}
+    assert {language: one.partial for language, one in found.items()} == {"en": None, "th": None, "de": 1189}
+    assert found["de"].verdict is None
+    assert found["th"].verdict is not None
+    evaluation = {**values["evaluation"], "dev_limit": 50, "test_limit": 100}
+    cut = paper_sweep(tmp_path, "cut", model="XLM-R", datasets=["XQuAD"], methods=["gu"], evaluation=evaluation)
+    text = write_against_paper([read_sweep(cut.layout)], NOTHING_SAID, tmp_path).read_text()
+    assert "trained on rajpurkar/squad, selected on the first 50 rows of a/b, tested on the first 100 rows" in text
+    n = len(beside(cut).comparisons)
+    assert f"Of {n} published numbers {n} have one of ours beside them: 0 reproduced, 0 not reproduced, 0 und" in text
+    assert f"standard deviation), {n} of partial test sets, without a verdict" in text
+    assert "| partial test set, 100 rows | Table 8 |" in text
+    assert "73.04 / 73.04 (100 rows)" in text
+    copa = paper_sweep(tmp_path, "copa", model="XLM-R", datasets=["XCOPA"], methods=["gu"], evaluation={"dev_limit": 50,
+                       "languages": TARGETS["XCOPA"]})  # fmt: skip
+    partial = {one.published.cell.language: one.partial for one in beside(copa).comparisons}
+    assert (partial["en"], partial[AVERAGE]) == (50, None)
 
 
 @pytest.mark.parametrize(
@@ -188,6 +245,12 @@ def test_half_finished_sweeps_show_what_they_have(tmp_path: Path) -> None:
         ("./xquad.{language}.json", "XQuAD"),
         ("/data/MLQA_V1/test/test-context-{language}-question-{language}.json", "MLQA"),
         ("~/XNLI-1.0/test-{language}.tsv.gz", "XNLI"),
+        ("/home/me/xnli-own-project/test-{language}.tsv", None),
+        ("/home/me/xquad/mine-{language}.json", None),
+        ("/home/me/xnli/rows/test-{language}.tsv", None),
+        ("/data/xcopa/data-gmt/{language}/test.{language}.jsonl", None),  # machine-translated
+        ("./my-xquad.{language}.json", None),
+        ("someone/xquad", None),
         ("data/xcopa/{language}/test.{language}.jsonl", "XCOPA"),
         ("./mine/{language}.json", None),
     ],
@@ -213,7 +276,7 @@ def test_names_that_are_not_recognised_can_be_given(tmp_path: Path) -> None:
             ([None], []),
             r"model.backbone: made-up: the backbone mini is none(.|\n)*mBERT \(bert-base(.|\n)*--paper-m",
         ),
-        ({}, (["XLM-R"], []), r"data.test: made-up: the test set test \(mini\) is none(.|\n)*XQuAD \(owner/xquad\)"),
+        ({}, (["XLM-R"], []), r"data.test: made-up: the test set test \(mini\) is none(.|\n)*XQuAD \(google/xquad\)"),
         ({}, (["XLM-R"], ["SQuAD"]), r"--paper-dataset: must be one of the paper's, but got 'SQuAD'(.|\n)*valid: MLQA"),
         ({}, (["BERT"], ["XQuAD"]), r"--paper-model: must be one of the paper's, but got 'BERT'(.|\n)*valid: mBERT"),
         ({"data": {"train_examples": 77}}, (["XLM-R"], ["XQuAD"]), r"and 77 training rows(.|\n)*valid: 1000, 5000"),

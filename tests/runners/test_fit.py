@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from raysched.errors import MissingError, StudyError
+from raysched.mini.tokenizer import build_tokenizer
 from raysched.runners import preflight
+from raysched.runners.adapter_origin import check_origin
+from raysched.study.identity import Content
+from raysched.training.random_madx import make
 from tests.training.tiny_training import Tiny
 
 
@@ -110,3 +117,82 @@ def test_the_mini_world_has_adapters_for_its_own_languages_alone(tiny: Tiny) -> 
     foreign = study.model.model_copy(update={"language_adapter_overrides": {"de": "mini"}})
     with pytest.raises(StudyError, match="the mini world has no adapter for 'de'\n  valid: vel, "):
         preflight._language_adapter(foreign, "de", None)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "message"),
+    [
+        ({"layers": 3}, "it has tensors of 3 layers, the backbone has 4 layers"),
+        ({"layers": 5}, "it has tensors of 5 layers, the backbone has 4 layers"),
+        ({"width": 32}, "its tensors are of hidden size 32, the backbone has 16"),
+    ],
+)
+def test_an_adapter_of_another_shape_is_refused_before_anything_runs(
+    tiny: Tiny, tmp_path: Path, sizes: dict[str, int], message: str
+) -> None:
+    make(tmp_path, build_tokenizer(), ["xim"], **{"layers": 4, "width": 16, "heads": 2, "max_length": 64} | sizes)
+    folder = tmp_path / "adapters" / "xim"
+    config = folder / "adapter_config.json"
+    written = json.loads(config.read_text())
+    del written["hidden_size"]  # as in files of older versions
+    config.write_text(json.dumps(written))
+    settings = {"model__language_adapter_overrides": {"xim": str(folder)}}
+    with pytest.raises(StudyError, match=rf"adapter in .*\(language xim\) does not fit this backbone: {message}"):
+        check(tiny, **settings)
+    (folder / "adapter.safetensors").write_bytes(b"no tensors")
+    with pytest.raises(StudyError, match=r"\(language xim\) does not fit this backbone: .* cannot be read"):
+        check(tiny, **settings)
+    (folder / "adapter.safetensors").rename(folder / "pytorch_adapter.bin")  # opened by nobody before it is loaded
+    check(tiny, **settings)
+
+
+def test_an_adapter_says_which_backbone_it_was_trained_on(tiny: Tiny, tmp_path: Path) -> None:
+    folder = tmp_path / "xim"
+    shutil.copytree(tiny.adapter("xim"), folder)
+    settings = {"model__language_adapter_overrides": {"xim": str(folder)}}
+    mine = tiny.resolve(tiny.study()).backbone.revision
+
+    def trained_on(revision: str) -> None:
+        about = {"names": {"backbone": "./other"}, "settings": {"backbone": revision}}
+        (folder / "training.json").write_text(json.dumps(about))
+        tiny.resolved.clear()  # the folder changed
+
+    for revision in (mine, "a" * 40):  # a commit of the hub may hold the same files
+        trained_on(revision)
+        check(tiny, **settings)
+    trained_on("f" * 64)
+    told = rf"\(language xim\) was trained on the backbone \./other \(ffffffffffff\), .*\({mine[:12]}\)"
+    with pytest.raises(StudyError, match=told) as caught:
+        check(tiny, **settings)
+    assert caught.value.key == "model.language_adapter_overrides.xim"
+    assert "raysched pretrain language --backbone" in str(caught.value.hint)
+
+
+XLMR = "FacebookAI/xlm-roberta-base"
+
+
+@pytest.mark.parametrize(
+    ("name", "backbone", "local", "refused"),
+    [
+        ("xlm-roberta-base", XLMR, False, False),
+        ("AdapterHub/xlm-roberta-base", XLMR, False, False),
+        ("xlm-roberta-large", XLMR, False, True),
+        ("bert-base-multilingual-cased", XLMR, False, True),
+        ("cardiffnlp/twitter-xlm-roberta-base", XLMR, False, True),
+        ("xlm-roberta-large", XLMR, True, False),  # a folder may hold anything
+        ("./out/checkpoint-500", XLMR, False, False),
+        ("/data/models/xlmr", XLMR, False, False),
+        ("", XLMR, False, False),
+        (None, XLMR, False, False),
+    ],
+)
+def test_published_adapters_name_their_backbone(
+    tmp_path: Path, name: str | None, backbone: str, local: bool, refused: bool
+) -> None:
+    (tmp_path / "adapter_config.json").write_text(json.dumps({"model_name": name}))
+    content = Content(where=backbone, revision="b" * 40, path=str(tmp_path) if local else None)
+    if not refused:
+        check_origin("sw", tmp_path, content, "model.language_adapters")
+        return
+    with pytest.raises(StudyError, match=rf"was trained on the backbone {name}, but the study's is {backbone} \(b+\)"):
+        check_origin("sw", tmp_path, content, "model.language_adapters")

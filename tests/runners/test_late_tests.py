@@ -16,7 +16,8 @@ from raysched.records.layout import AttemptLayout, SweepLayout
 from raysched.records.ledger import Ended, Recorded, Told
 from raysched.records.record import Record, read_result
 from raysched.runners.assignment import Assignment
-from raysched.study.identity import Content
+from raysched.study.identity import Content, RunSpec
+from raysched.study.space import points
 from raysched.training.attempt import Attempt
 from raysched.training.late_evaluation import LateEvaluation
 from tests.processes import shell
@@ -123,8 +124,15 @@ def test_one_that_cannot_be_tested_stays_done_and_is_tried_again_later(new_bed: 
 # On a trained model
 
 
+def only_run(tiny: Tiny, schedule: str, **settings: object) -> RunSpec:
+    """The run of the study's only point, whatever trains in it."""
+    study = tiny.study(schedule, **settings)
+    (point,) = points(study.search)
+    return RunSpec.make(study, tiny.resolve(study), point, 0)
+
+
 def trained(tiny: Tiny, folder: Path, schedule: str, **settings: object) -> tuple[Record, AttemptLayout]:
-    spec = tiny.spec(schedule, **settings)
+    spec = only_run(tiny, schedule, **settings)
     layout = AttemptLayout(folder / "attempt-1-1").create()
     for _ in Attempt(tiny.bench(spec), spec, layout, [], epoch=1, number=1).events():
         pass
@@ -140,7 +148,7 @@ def test_it_gives_what_testing_at_once_would_have_given(tiny: Tiny, tmp_path: Pa
     spec = tiny.spec("gu", evaluation__languages=languages, evaluation__also=more)
     assert spec.run_id == record.run_id == at_once.run_id
     layout = AttemptLayout(tmp_path / "later" / "attempt-2-1").create()
-    late = LateEvaluation(tiny.bench(spec), spec, layout, record=record, accepted=accepted, epoch=2, number=1)
+    late = LateEvaluation(tiny.bench(spec), spec, layout, [accepted], record=record, epoch=2, number=1)
     told = [type(event).__name__ for event in late.events()]
     assert told == ["Tested", "Finished"]
     result = read_result(layout.result)
@@ -157,28 +165,62 @@ def test_it_gives_what_testing_at_once_would_have_given(tiny: Tiny, tmp_path: Pa
     again = result.to_record(cell_id=spec.cell_id, params=spec.point.params(), seed=0)
     wider = tiny.spec("gu", evaluation__languages=["orl"], evaluation__also=more)
     layout = AttemptLayout(tmp_path / "later" / "attempt-3-1").create()
-    for _ in LateEvaluation(
-        tiny.bench(wider), wider, layout, record=again, accepted=late.layout, epoch=3, number=1
-    ).events():
+    for _ in LateEvaluation(tiny.bench(wider), wider, layout, [late.layout], record=again, epoch=3, number=1).events():
         pass
     assert len(read_result(layout.result).tests) == 3
 
 
-def test_without_its_checkpoint_or_files_it_says_so(tiny: Tiny, tmp_path: Path) -> None:
+@pytest.mark.parametrize("method", ["adapters", "full"])
+@pytest.mark.parametrize("left", ["all", "adapter", "checkpoint", "checkpoint elsewhere"])
+def test_what_was_selected_is_taken_from_wherever_it_is_whole(
+    tiny: Tiny, tmp_path: Path, method: str, left: str
+) -> None:
+    settings = {"search__method": [method]}
+    record, accepted = trained(tiny, tmp_path, "gu", **settings)
+    _, whole = trained(tiny, tmp_path / "at once", "gu", evaluation__also=MORE, **settings)
+    other = AttemptLayout(tmp_path / "attempt-1-2").create()
+    last = accepted.checkpoint(record.steps)
+    if left == "checkpoint elsewhere":
+        shutil.move(last, other.checkpoints)
+    if left == "adapter":
+        (last / "best.safetensors").write_bytes(b"damaged")
+    if left.startswith("checkpoint"):
+        (accepted.root / "adapter" / "head.safetensors").write_bytes(b"damaged")
+    spec = only_run(tiny, "gu", evaluation__also=MORE, **settings)
+    layout = AttemptLayout(tmp_path / "attempt-2-1").create()
+    late = LateEvaluation(tiny.bench(spec), spec, layout, [accepted, other], record=record, epoch=2, number=1)
+    assert [type(event).__name__ for event in late.events()] == ["Tested", "Tested", "Finished"]
+    result, wanted = read_result(layout.result), read_result(whole.result)
+    assert result.tests == wanted.tests
+    assert result.files == wanted.files
+    assert result.unfreeze_order == wanted.unfreeze_order
+    assert (result.source_dev, result.selected_step) == (wanted.source_dev, wanted.selected_step)
+    for name in ("far/xim.parquet", "far/vel.parquet"):
+        assert (layout.predictions / name).read_bytes() == (whole.predictions / name).read_bytes()
+
+
+def test_where_nothing_of_it_is_whole_it_says_what_and_where(tiny: Tiny, tmp_path: Path) -> None:
     record, accepted = trained(tiny, tmp_path, "standard")
     spec = tiny.spec("standard", evaluation__also=MORE)
     bench = tiny.bench(spec)
 
-    def late(record: Record) -> LateEvaluation:
+    def refused(record: Record, message: str) -> None:
         layout = AttemptLayout(tmp_path / "attempt-2-1").create()
-        return LateEvaluation(bench, spec, layout, record=record, accepted=accepted)
+        with pytest.raises(RunError, match=message) as caught:
+            LateEvaluation(bench, spec, layout, [accepted], record=record)
+        told = str(caught.value)
+        assert f"run {record.run_id} left in {accepted.root} is gone or damaged" in told
+        assert "next:  put that folder back from a backup, or sweep under another --name" in told
+        assert "Errno" not in told
+        assert caught.value.cause == "checkpoint"
 
     damaged = record.model_copy(update={"files": {**record.files, "predictions/vel.parquet": "0" * 64}})
-    with pytest.raises(RunError, match="not what was recorded"):
-        late(damaged)
+    refused(damaged, r"vel\.parquet: is missing or is not what was recorded")
+    (accepted.root / "adapter" / "adapter.safetensors").unlink()
+    other = record.model_copy(update={"files": {**record.files, "adapter/head.safetensors": "0" * 64}})
+    refused(other, "no checkpoint of its attempts holds the same")  # one of other tensors is not taken
     shutil.rmtree(accepted.checkpoint(record.steps))
-    with pytest.raises(RunError, match="cannot be tested again without its files"):
-        late(record)
+    refused(record, r"adapter\.safetensors: is missing .*; and no checkpoint of its attempts holds the same")
 
 
 # The command

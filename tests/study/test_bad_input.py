@@ -79,6 +79,7 @@ FILES = [
     ("sampler: grid", "arms: [{schedule: standard, lr: 1e-3, epoch: 3}]\n  sampler: grid", "search.arms[0].epoch", 13, "unknown key", "", "epochs", "did you mean search.arms[0].epochs?"),
     ("sampler: grid", "arms: [{schedule: standard, lr: 1e-3, epochs: 3, steps: 3}]\n  sampler: grid", "search.arms[0].steps", 13, "at most one of epochs and steps", "epochs=3, steps=3", "steps alone", "leave one of them out"),
     ("sampler: grid", "arms: [{schedule: standard, lr: 1e-3}]\n  sampler: tpe", "search.sampler", 14, "must be grid where arms are given", "tpe", "grid", "leave search.arms out"),
+    ("sampler: grid", "arms: [{schedule: standard, lr: 1e-3, steps: 11}, {schedule: standard, lr: 1e-3, steps: 10}]\n  sampler: grid", "search.arms[1].steps", 13, "must be another length than training.steps", "10 for both", "any other number of steps", "leave it out"),
     ("[1e-3, 2e-3]\n  k: [2, 3]\n  sampler: grid", "[]\n  sampler: grid\n  arms: [{schedule: standard, lr: 1e-3}]", "search.lr", 11, "must hold at least 1 value", "[]", "a list", "for arms alone"),
     ("sampler: grid", "method: [all]", "search.method[0]", 13, "must be one of the valid values", '"all"', "adapters, full", "take one of the valid values"),
     ("languages: [vel, orl]", "languages: [vel]\n  also: {test: {test: mini, languages: [orl]}}", "evaluation.also", 17, "must not be named test", "test", "", "choose another name"),
@@ -116,6 +117,7 @@ def test_file(
 
 
 OPTIONS = [
+    ("model.language_adapter_overrides.th=null", "model.language_adapter_overrides.th", "must be text, but got null", "text", "change model"),
     ("search.lrs=[1]", "search.lrs", "unknown key", "schedule, lr, k", "did you mean search.lr?"),
     ("serch.lr=[1]", "serch", "unknown key", "training, search", "did you mean search?"),
     ("lr=[1e-3]", "lr", "unknown key", "training, search", "did you mean search.lr?"),
@@ -129,11 +131,34 @@ OPTIONS = [
     ("evaluation.also.mlqa.test.x=x", "evaluation.also.mlqa.test.x", "evaluation.also.mlqa.test is a value, not a section", "text", "give the whole value"),
     ("evaluation.also.mlqa=x", "evaluation.also.mlqa", "must be a section with keys", "keys test, languages", "put keys below"),
     ("model.language_adapter_overrides.it.x=x", "model.language_adapter_overrides.it.x", "is a value, not a section", "text", "give the whole value"),
+    ("search.arms=[{schedule: standard, lr: 1e-3, steps: 10}]", "search.arms[0].steps", "must be another length than training.steps, but got 10", "null", "leave it out"),
     ("search.arms.0.lr=1e-3", "search.arms.0", "search.arms is a value, not a section", "a list", "--set search.arms='[...]'"),
     ("extends=xquad-mini", "extends", "stands in files only", "", "write a file"),
     ("search={lr: [1], lr: [2]}", "lr", "must be given once", "", "remove one of the two"),
     ("search.lr=[1", None, "must be valid YAML", "", "quote text"),
 ]  # fmt: skip
+
+
+@pytest.mark.parametrize("task", ["choice", "nli"])
+@pytest.mark.parametrize(
+    ("option", "key", "valid"),
+    [
+        ("evaluation.scoring=mlqa", "evaluation.scoring", "squad"),
+        ("evaluation.chinese_metric=squad", "evaluation.chinese_metric", "null"),
+        ("evaluation.also.far={test: mini, languages: [vel], scoring: mlqa}", "evaluation.also.far.scoring", "squad"),
+        (
+            "evaluation.also.far={test: mini, languages: [vel], chinese_metric: char}",
+            "evaluation.also.far.chinese_metric",
+            "null",
+        ),
+    ],
+)
+def test_only_answers_are_scored_by_rules(write: Write, task: str, option: str, key: str, valid: str) -> None:
+    options = [f"task={task}", "search.objective=source_dev/accuracy", "evaluation.languages=[en]"]
+    assert load_study(write(), [*options, "evaluation.scoring=squad", "evaluation.chinese_metric=null"])
+    with pytest.raises(StudyError, match=f"compares answers, and task {task} has none") as caught:
+        load_study(write(), [*options, option])
+    assert (caught.value.key, caught.value.choices) == (key, (valid,))
 
 
 @pytest.mark.parametrize(("option", "key", "rule", "choice", "step"), OPTIONS, ids=[row[0] for row in OPTIONS])

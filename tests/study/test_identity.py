@@ -123,3 +123,17 @@ def test_where_content_lies_does_not_count() -> None:
 def test_a_spec_travels_as_json() -> None:
     one = spec("search.lr=[1e-3]", schedule="gu", seed=1)
     assert RunSpec.from_json(one.to_json()) == one
+
+
+def test_full_fine_tuning_counts_its_language_and_no_adapter() -> None:
+    """Rows of one data set with several languages have one revision."""
+    point = Point(schedule="standard", lr=1e-3, method="full")
+
+    def full(*options: str, resolved: Resolved = RESOLVED) -> RunSpec:
+        return RunSpec.make(load_study(GOOD, options).study, resolved, point, 0)
+
+    none = RESOLVED.model_copy(update={"language_adapters": {}})
+    assert full().run_id == full(resolved=none).run_id != spec().run_id
+    assert full("model.source_language=orl").run_id != full().run_id
+    assert full("model.task_adapter.reduction=8").run_id == full().run_id
+    assert full("model.source_language=orl").evaluation_ids != full().evaluation_ids

@@ -168,6 +168,41 @@ def test_merge_replaces_what_is_not_a_mapping() -> None:
     assert merge(base, over).plain() == {"a": {"b": 1, "c": [3]}, "d": {"e": 2}}
 
 
+OVERRIDES = "model.language_adapter_overrides"
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "overrides", "also"),
+    [
+        ("", [], {"it": "x", "th": "y"}, ["far"]),
+        ("model: {language_adapter_overrides: {}}", [], {}, ["far"]),
+        ("evaluation: {also: {}}", [], {"it": "x", "th": "y"}, []),
+        ("evaluation: {}", ["evaluation.languages=[vel]"], {"it": "x", "th": "y"}, []),
+        ("", [OVERRIDES + "={}", "evaluation.also={}"], {}, []),
+        ("", [OVERRIDES + "={}", OVERRIDES + ".it=z"], {"it": "z"}, ["far"]),
+        ("", [OVERRIDES + ".it=z", OVERRIDES + "={}"], {}, ["far"]),
+        ("model: {language_adapter_overrides: {}}", [OVERRIDES + "={th: z}"], {"th": "z"}, ["far"]),
+    ],
+)
+def test_an_empty_section_empties_the_inherited_one(
+    write: Write, text: str, options: list[str], overrides: dict[str, str], also: list[str]
+) -> None:
+    model = "language_adapters: mini\n  language_adapter_overrides: {it: x, th: y}"
+    write(
+        GOOD.replace("language_adapters: mini", model) + "  also: {far: {test: mini, languages: [xim]}}\n", "base.yaml"
+    )
+    study = load_study(write(f"extends: base\n{text}\n"), options).study
+    assert study.model.language_adapter_overrides == overrides
+    assert list(study.evaluation.also) == also
+    assert study.model.backbone == "mini"
+
+
+def test_an_empty_section_with_required_keys_asks_for_them(write: Write) -> None:
+    write(GOOD, "base.yaml")
+    with pytest.raises(StudyError, match=r"evaluation\.languages: must be given"):
+        load_study(write("extends: base\nevaluation: {}\n"))
+
+
 def test_the_resolved_text_is_the_same_study(write: Write) -> None:
     loaded = load_study(write(), ["description='no: \"1e-4\" \\ é # x'", "search.lr=[1e-5]"])
     again = load_study(write(loaded.text, "again.yaml"))

@@ -14,7 +14,7 @@ import pytest
 
 from raysched.mini import world
 from raysched.reports import comparison, paper
-from raysched.study.load import diff, load, load_study, study_names, suite_parts
+from raysched.study.load import Suite, diff, load, load_study, study_names, suite_parts
 from raysched.study.lookup import packaged_folder
 from raysched.study.model import Study
 from raysched.study.schema import SCHEMA_ID, json_schema, schema_text
@@ -130,7 +130,7 @@ def cells(part: str) -> set[tuple[str, str, str, int]]:
     """(model, method, dataset, training rows) that a part of a suite measures."""
     one = study(part)
     model = comparison.BACKBONES[one.model.backbone.rpartition("/")[2]]
-    datasets = [comparison.DATASETS[test.test.rpartition("/")[2]] for test in one.test_sets.values()]
+    datasets = [comparison.DATASETS[test.test] for test in one.test_sets.values()]
     return {
         (model, "full_ft" if point.method == "full" else comparison.SCHEDULES[point.schedule], dataset, size)
         for point in points(one.search)
@@ -163,7 +163,7 @@ def test_tables_are_tested_in_the_languages_that_the_paper_prints(part: str) -> 
     """English of XCOPA is COPA's dev set, and thus no test."""
     one = study(part)
     for test_set in one.test_sets.values():
-        dataset = comparison.DATASETS[test_set.test.rpartition("/")[2]]
+        dataset = comparison.DATASETS[test_set.test]
         assert set(test_set.languages) == {*paper.TARGETS[dataset], *([] if dataset == "XCOPA" else ["en"])}
         assert test_set.scoring == ("mlqa" if dataset == "MLQA" else "squad")
     assert len(one.seeds) == (2 if part.endswith("-reverse") else 5 if one.task == "choice" else 4)
@@ -236,6 +236,26 @@ def test_a_language_whose_adapter_nobody_published_has_one_of_the_users() -> Non
     own = study("xcopa-mbert").model.language_adapter_overrides
     assert own == {one: f"./language-adapters/bert-base-multilingual-cased/{one}" for one in ("it", "ta", "th")}
     assert study("xcopa-mdeberta").model.language_adapters == "./language-adapters/mdeberta-v3-base/{language}"
+
+
+@pytest.mark.parametrize("name", ["_mbert", "_mdeberta"])
+def test_the_shown_command_writes_where_the_base_looks(name: str) -> None:
+    """`pretrain language` writes to a folder named like the language, below the given one."""
+    text = (FOLDER / f"{name}.yaml").read_text()
+    (command,) = re.findall(r"^#   (raysched pretrain language (?:.*\\\n#)?.*)$", text, re.M)
+    words = shlex.split(command.replace("\\\n#", " "))
+    given = dict(itertools.pairwise(words))
+    model, language = plain(name)["model"], given["--language"]
+    own = model.get("language_adapter_overrides", {}).get(language, model["language_adapters"])
+    assert f"{given['--to']}/{language}" == own.format(language=language)
+    assert given["--backbone"] == model["backbone"]
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_the_written_text_is_read_back_to_the_same_values(name: str) -> None:
+    loaded = load(FOLDER / name)
+    for one in loaded.parts if isinstance(loaded, Suite) else (loaded,):
+        assert parse(one.text, "text").plain() == one.study.model_dump(mode="json"), one.name
 
 
 @pytest.mark.parametrize("name", SHIPPED)

@@ -118,10 +118,10 @@ PLAIN = (
 TEXT = st.text(st.characters(exclude_categories=("Cs", "Cc")), max_size=20) | st.sampled_from(
     ["null", "1e-4", "no", "0x1", "~", "a\nb"]
 )
-KEYS = st.text("abcdefgh_", min_size=1, max_size=5)
+KEYS = st.text("abcdefgh_", min_size=1, max_size=5) | st.sampled_from(["null", "-", "1", "a: b", "zh-CN"])
 VALUES = st.dictionaries(
     KEYS,
-    st.recursive(PLAIN | TEXT | st.lists(PLAIN | TEXT, max_size=3), lambda v: st.dictionaries(KEYS, v, max_size=3)),
+    st.recursive(PLAIN | TEXT, lambda v: st.dictionaries(KEYS, v, max_size=3) | st.lists(v, max_size=3), max_leaves=10),
 )
 
 

@@ -24,6 +24,7 @@ def csv(*rows: str) -> str:
     return "\r\n".join(("pairID,sentence1,sentence2,label", *rows)) + "\r\n"
 
 
+SPOKE = "He spoke, loudly.\u2028"
 ROWS = [
     {"id": "0", "premise": 'He said "0', "hypothesis": "He spoke, loudly.\u2028", "label": 0},
     {"id": "1", "premise": 'He said "1', "hypothesis": "He spoke, loudly.\u2028", "label": 1},
@@ -50,6 +51,8 @@ def as_tsv(row: Row) -> str:
             ),
         ),
         ("ours.jsonl", json_lines(*({key: row[key] for key in ("premise", "hypothesis", "label")} for row in ROWS))),
+        ("numbers.tsv", "".join(tsv([row["premise"], row["hypothesis"], str(row["label"])]) for row in ROWS)),
+        ("numbers.csv", "premise,hypothesis,label\n" + "".join(f'"He said ""{n}","{SPOKE}",{n}\n' for n in range(3))),
         ("ours.tsv", "\ufeff" + tsv(["premise", "hypothesis", "label"]) + "".join(map(as_tsv, ROWS))),
     ],
 )  # fmt: skip
@@ -84,6 +87,8 @@ def test_rows_without_a_majority_are_left_out_and_counted(tmp_path: Path) -> Non
     rows, _, dropped = forms.read(path, NLI, "en")
     assert dropped == 2
     assert [(row["id"], row["label"]) for row in rows] == [("0", 1), ("2", 2)]
+    table = put(tmp_path / "dev.tsv", tsv(["a", "b", "1"], ["a", "b", "-1"], ["a", "b", "2"]))
+    assert [row["label"] for row in forms.read(table, NLI, "en").rows] == [1, 2]
     put(path, json_lines(*(multinli(gold_label="-") for _ in range(3))))
     with pytest.raises(StudyError, match=r"holds no row with a label: all 3 are marked as without one"):
         read(path)
@@ -124,6 +129,7 @@ def test_refuses_rows(tmp_path: Path, second: Any, message: str) -> None:
         ("a.tsv", xnli(2) + "a\tb\n", r"line 3: has 2 columns, but must have 3: premise TAB hypothesis TAB label"),
         ("a.tsv", xnli(2) + "\n\na\tb\tneutral\t\n", r"line 5: has 4 columns"),
         ("a.tsv", xnli(1) + "alone\n", r"line 2: has 1 column, but"),
+        ("a.tsv", xnli(1) + "a\tb\t3\n", r"line 2: label is '3'"),
         ("a.tsv", xnli(1) + "a\tb\tNeutral\n", r"line 2: label is 'Neutral'"),
         ("a.txt", multinli_txt(1) + tsv(["x"] * 6), r"line 3: has 6 columns, but must have 12: gold_label TAB"),
         ("a.txt", multinli_txt(1) + tsv(["x"] * 13), r"line 3: has 13 columns"),

@@ -201,3 +201,25 @@ def test_bad_values(
 ) -> None:
     with pytest.raises(kind, match=message):
         sources.resolve(local(languages, **data))
+
+
+@pytest.mark.parametrize(
+    ("test", "languages", "kind", "key", "hint"),
+    [
+        ("./none.{language}.json", ("en",), MissingError, "test", "--set evaluation.also.far.test=FILE"),
+        ("./test.json", ("en",), StudyError, "test", ""),
+        ("squad", ("en",), StudyError, "test", ""),
+        ("facebook/xnli", ("en",), StudyError, "test", "set task: nli"),
+        ("mini", ("sw",), StudyError, "languages", ""),
+    ],
+)
+def test_faults_of_a_further_test_set_name_its_own_keys(
+    local: Callable[..., Study], test: str, languages: tuple[str, ...], kind: type[RayschedError], key: str, hint: str
+) -> None:
+    also = {"far": {"test": test, "languages": languages}}
+    made = local(("en",), {"also": also})
+    for resolve in (sources.resolve, sources.resolve_tests):
+        with pytest.raises(kind) as caught:
+            resolve(made)
+        assert caught.value.key == f"evaluation.also.far.{key}"
+        assert hint in (caught.value.hint or "")

@@ -95,6 +95,10 @@ def test_hub_faults_name_the_key(study: MakeStudy, hub: HubStub) -> None:
         sources.resolve(asked(study, ("sw",), **PUBLIC))
     with pytest.raises(MissingError, match=r"data\.dev: dataset owner/none is not on the hub"):
         sources.resolve(asked(study, **(PUBLIC | {"dev": "owner/none"})))
+    for repo, named in (("google/xquad", "languages: google/xquad .*'sw'"), ("owner/none", "test: dataset owner/none")):
+        also = {"far": {"test": repo, "languages": ("sw",)}}
+        with pytest.raises((StudyError, MissingError), match=rf"evaluation\.also\.far\.{named}"):
+            sources.resolve(asked(study, ("en",), {"also": also}, **PUBLIC))
     one = "-00000-of-00001.parquet"
     hub.add("dataset", "o/many", {f"{config}/train{one}": parquet("1") for config in ("a", "b")})
     with pytest.raises(StudyError, match=r"data\.train: o/many has no single config(.|\n)*valid: a, b"):
