@@ -14,7 +14,7 @@ PYTHON  ?=
 TEST_ENV := HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 TESTS    := not slow and not network
 QUICK    := not ray and not browser and not postgres and not gpu
-# A file of quick tests stays on one of two processes, for what its tests share; the others have the machine to themselves.
+# A file stays on one of two processes, for what its tests share.
 TWO      := -n 2 --dist loadfile
 PURE     := raysched/unfreezing/select.py,raysched/unfreezing/config.py,raysched/unfreezing/schedule.py,raysched/search/cells.py,raysched/reports/stats.py,raysched/tasks/metrics.py
 
@@ -60,8 +60,7 @@ imports: install  ## the layers of the package and its one door per framework
 # `coverage run` follows subprocesses and Ray workers (tool.coverage.run in pyproject.toml).
 cover: install  ## tests with coverage: at least 90 %, and all of the files that are pure Python
 	$(BIN)/coverage erase
-	$(TEST_ENV) $(BIN)/coverage run -m pytest $(TWO) -m '$(TESTS) and $(QUICK)' $(ARGS)
-	$(TEST_ENV) $(BIN)/coverage run -m pytest -m '$(TESTS) and not ($(QUICK))' $(ARGS)
+	$(TEST_ENV) $(BIN)/coverage run -m pytest $(TWO) -m '$(TESTS)' $(ARGS)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --fail-under=90
 	$(BIN)/coverage report --include=$(PURE) --fail-under=100
