@@ -15,7 +15,7 @@ TEST_ENV := HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 TESTS    := not slow and not network
 QUICK    := not ray and not browser and not postgres and not gpu
 # A file stays on one of two processes, for what its tests share.
-TWO      := -n 2 --dist loadfile
+TWO      := -n 2 --dist loadfile --no-loadscope-reorder
 PURE     := raysched/unfreezing/select.py,raysched/unfreezing/config.py,raysched/unfreezing/schedule.py,raysched/search/cells.py,raysched/reports/stats.py,raysched/tasks/metrics.py
 
 .DEFAULT_GOAL := install
