@@ -7,6 +7,22 @@ from typing import Annotated
 
 import typer
 
+from raysched.cli import verbs
+from raysched.cli.options import (
+    STORAGE,
+    Address,
+    JobAddress,
+    Json,
+    MaxConcurrent,
+    Mlflow,
+    Name,
+    Offline,
+    Optuna,
+    Overrides,
+    Storage,
+    StudyName,
+    SweepName,
+)
 from raysched.cli.pretrain_options import pretrain
 
 app = typer.Typer(
@@ -17,22 +33,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-
-STORAGE = "./raysched-runs"
-
-StudyName = Annotated[
-    str, typer.Argument(metavar="STUDY", help="A study's name, a suite's, SUITE.PART, or the path of such a file.")
-]
-SweepName = Annotated[str | None, typer.Argument(metavar="SWEEP", help="A sweep's name; needless where there is one.")]
-Overrides = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the study, as in the file.")
-]
-Name = Annotated[str | None, typer.Option("--name", help="The sweep's name (default: the study's).")]
-Storage = Annotated[str, typer.Option("--storage", metavar="DIR_OR_URI", help="Where sweeps are kept.")]
-Mlflow = Annotated[
-    str | None, typer.Option("--mlflow", metavar="URI", help="An MLflow store (default: SQLite in the sweep's folder).")
-]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @app.callback(invoke_without_command=True)
@@ -53,30 +53,33 @@ def sweep(
     name: Name = None,
     storage: Storage = STORAGE,
     mlflow: Mlflow = None,
-    address: Annotated[
-        str | None,
-        typer.Option("--address", metavar="RAY", envvar="RAY_ADDRESS", help="A Ray cluster (default: one of our own)."),
-    ] = None,
+    optuna: Optuna = None,
+    address: Address = None,
     overrides: Overrides = None,
-    max_concurrent: Annotated[int | None, typer.Option("--max-concurrent", min=1, help="Most runs at a time.")] = None,
-    allow_offline_tracking: Annotated[
-        bool, typer.Option("--allow-offline-tracking", help="Start although the MLflow server does not answer.")
+    max_concurrent: MaxConcurrent = None,
+    allow_offline_tracking: Offline = False,
+    smoke: Annotated[
+        bool,
+        typer.Option("--smoke", help="First a tiny run of every schedule, with a checkpoint and a resume."),
     ] = False,
 ) -> int:
     """Run a study, or all studies of a suite, to the report. The same command continues after any interruption."""
     from raysched.cli import sweeping
+    from raysched.runners.options import Options
     from raysched.study.load import Suite, load
 
     loaded = load(study, overrides or (), name=name)
     parts = loaded.parts if isinstance(loaded, Suite) else (loaded,)
-    return sweeping.sweep_all(
-        parts,
+    options = Options(
         storage=storage,
         mlflow_uri=mlflow,
+        optuna_uri=optuna,
         address=address,
         max_concurrent=max_concurrent,
         allow_offline_tracking=allow_offline_tracking,
+        smoke=smoke,
     )
+    return sweeping.sweep_all(parts, options)
 
 
 @app.command()
@@ -118,11 +121,16 @@ def run(
 
 
 @app.command()
-def status(sweep: SweepName = None, storage: Storage = STORAGE, as_json: Json = False) -> None:
+def status(
+    sweep: SweepName = None, storage: Storage = STORAGE, address: JobAddress = None, as_json: Json = False
+) -> None:
     """Show a sweep's cells: seeds done, source-dev mean, current step. Works while it runs, from any process."""
-    from raysched.cli import looking
+    from raysched.cli import looking, submitting
 
-    looking.status(sweep, storage, as_json)
+    if address is not None:
+        submitting.status(sweep, address, as_json)
+    else:
+        looking.status(sweep, storage, as_json)
 
 
 @app.command()
@@ -238,4 +246,5 @@ def doctor(
     return checkup.doctor(storage, mlflow, address)
 
 
+verbs.register(app)
 app.add_typer(pretrain, name="pretrain")

@@ -25,6 +25,7 @@ from raysched.errors import (
 )
 from raysched.runners import sweep as service
 from raysched.runners.driver import Driver
+from raysched.runners.options import Options
 from raysched.study.load import LoadedStudy
 from raysched.study.space import Point, n_points, points
 
@@ -118,7 +119,7 @@ class Screen:
         return Group(table, bar, f"{done}/{self.study_runs} runs, {self._eta()}")
 
 
-def sweep_all(parts: Sequence[LoadedStudy], *, storage: str, mlflow_uri: str | None, **options: object) -> int:
+def sweep_all(parts: Sequence[LoadedStudy], options: Options) -> int:
     """Run or continue one sweep after the other, those of a suite; return the worst of their exit codes.
 
     What can be refused is refused before the first one starts. Ctrl-C and SIGTERM end it all; any other failure ends
@@ -128,15 +129,15 @@ def sweep_all(parts: Sequence[LoadedStudy], *, storage: str, mlflow_uri: str | N
         RayschedError: of a single sweep, or of what is refused before anything starts.
     """
     if len(parts) == 1:
-        return sweep(parts[0], storage=storage, mlflow_uri=mlflow_uri, **options)
+        return sweep(parts[0], options)
     console = terminal()
-    _check_all(parts, storage)
+    _check_all(parts, options.storage)
     failures: dict[str, RayschedError] = {}
     codes = [DONE]
     for number, part in enumerate(parts, start=1):
         console.print(f"[{number}/{len(parts)}] {part.name}", highlight=False, markup=False)
         try:
-            codes.append(sweep(part, storage=storage, mlflow_uri=mlflow_uri, **options))
+            codes.append(sweep(part, options))
         except Interrupted:
             raise
         except RayschedError as error:
@@ -169,24 +170,24 @@ def _check_all(parts: Sequence[LoadedStudy], storage: str) -> None:
         raise type(first)(first.what + others, key=key, choices=first.choices, hint=first.hint) from first
 
 
-def sweep(loaded: LoadedStudy, *, storage: str, mlflow_uri: str | None, **options: object) -> int:
+def sweep(loaded: LoadedStudy, options: Options) -> int:
     """Run or continue a sweep, write its report, and say where everything is; return the exit code."""
     console = terminal()
     screen = Screen(console, n_points(loaded.study.search) * len(loaded.study.seeds))
     try:
-        outcome = service.sweep(loaded, storage=storage, mlflow_uri=mlflow_uri, watcher=screen, **options)  # type: ignore[arg-type]
+        outcome = service.sweep(loaded, options, screen)
     finally:
         screen.close()
     from raysched.reports.report import write_report
 
     report = write_report(outcome.layout, outcome.layout.reports)
-    where = "" if str(storage) == "./raysched-runs" else f" --storage {storage}"
+    where = "" if options.storage == "./raysched-runs" else f" --storage {options.storage}"
     done = f"{outcome.n_runs} runs are done" + (f", {outcome.n_failed} of them failed" if outcome.n_failed else "")
     now = [f"{outcome.n_new} of them now"] if outcome.n_new else []
     now += [f"{outcome.n_tested} tested on what came later"] if outcome.n_tested else []
     console.print(f"{done}; {', '.join(now) or 'nothing was left to do'}.")
     console.print(f"report:  {report}", highlight=False)
-    if mlflow_uri is None:
+    if options.mlflow_uri is None:
         console.print(f"browse:  raysched ui {outcome.layout.name}{where}", highlight=False)
     for run_id, why in outcome.untested.items():
         screen.warn(f"run {run_id} could not be tested: {why}")

@@ -107,6 +107,17 @@ class SweepLayout:
         self.reports = self.root / "reports"
         self.runs = self.root / "runs"
 
+    @property
+    def uri(self) -> str:
+        """The storage as another machine would name it."""
+        return str(self.storage)
+
+    def push(self, *paths: Path) -> None:
+        """Files or folders of the sweep were written here: store them. Nothing to do for a folder."""
+
+    def pull(self, *paths: Path) -> None:
+        """Bring what was stored below these paths, and is not here. Nothing to do for a folder."""
+
     def __repr__(self) -> str:
         return f"SweepLayout({str(self.storage)!r}, {self.name!r})"
 

@@ -49,6 +49,8 @@ class Opened(Entry):
     study: dict[str, Any]
     resolved: dict[str, Any]
     provenance: dict[str, Any] = {}
+    database: str = ""
+    """The search's database, without its password; empty where it is in the sweep's folder."""
 
 
 class Takeover(Entry):
@@ -94,6 +96,14 @@ class Recorded(Entry):
     status: Literal["finished", "failed", "diverged"]
 
 
+class Reopened(Entry):
+    """A run that had failed is to be tried again: records of its first `attempts` attempts do not count any more."""
+
+    kind: Literal["reopened"] = "reopened"
+    run_id: str
+    attempts: int
+
+
 class Told(Entry):
     """Optuna was told the point's end; `value` is None where it failed."""
 
@@ -117,7 +127,7 @@ class Ended(Entry):
 
 
 AnyEntry = Annotated[
-    Opened | Takeover | PointTaken | AttemptStarted | AttemptEnded | Recorded | Told | Note | Ended,
+    Opened | Takeover | PointTaken | AttemptStarted | AttemptEnded | Recorded | Reopened | Told | Note | Ended,
     Field(discriminator="kind"),
 ]
 _ENTRY: TypeAdapter[AnyEntry] = TypeAdapter(AnyEntry)

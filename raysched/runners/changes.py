@@ -41,8 +41,8 @@ def known_resolved(state: SweepState | None) -> Resolved | None:
     return Resolved.model_validate_json(json.dumps(state.opened.resolved))
 
 
-def refuse_changes(loaded: LoadedStudy, state: SweepState | None) -> None:
-    """A sweep's name stands for one study.
+def refuse_changes(loaded: LoadedStudy, state: SweepState | None, *, extend: bool = False) -> None:
+    """A sweep's name stands for one study; with `extend` the study may have grown.
 
     Raises:
         StudyError: the study under this name was another one, with the difference.

@@ -27,6 +27,7 @@ from raysched.records.record import AttemptResult, Record, read_record, write_re
 from raysched.records.state import SweepState
 from raysched.runners.assignment import Assignment, Progress
 from raysched.runners.claims import claim, is_behind, was_started
+from raysched.runners.policy import again
 from raysched.search.cells import CellBook, SourceDevScore, Verdict
 from raysched.study.identity import Resolved, RunSpec
 from raysched.study.model import Study
@@ -36,9 +37,6 @@ if TYPE_CHECKING:  # importing Optuna takes a second, of every worker too
     from raysched.search.optuna_study import OptunaStudy
 
 logger = logging.getLogger(__name__)
-
-RETRIED = frozenset({"oom", "cuda_oom", "worker_lost", "node_lost", "hang", "checkpoint", "storage"})
-"""Causes that another attempt with the same seed can overcome; data, code and divergence would only repeat."""
 
 
 class Driver:
@@ -231,7 +229,7 @@ class Driver:
         elif outcome == "stopped":
             self.book.requeue(spec.run_id)
             self.tries[spec.run_id] -= 1
-        elif cause in RETRIED and self.tries[spec.run_id] < self.study.budget.attempts:
+        elif again(cause, self.tries[spec.run_id], self.study.budget.attempts):
             logger.warning("run %s (%s seed %d): %s; trying again", spec.run_id, spec.point, spec.seed, cause)
             self.book.requeue(spec.run_id)
         else:
@@ -248,8 +246,8 @@ class Driver:
 
     def _late_ended(self, spec: RunSpec, outcome: str, cause: str | None, message: str) -> None:
         """A test of a done run did not come to its end: the run stays what it was."""
-        again = cause in RETRIED - {"checkpoint"} and self.tries[spec.run_id] < self.study.budget.attempts
-        if outcome == "stopped" or again:
+        retried = cause != "checkpoint" and again(cause, self.tries[spec.run_id], self.study.budget.attempts)
+        if outcome == "stopped" or retried:
             self.behind[spec.run_id] = None
             return
         logger.warning("run %s (%s seed %d) cannot be tested: %s", spec.run_id, spec.point, spec.seed, message)

@@ -17,6 +17,8 @@ from typing import Any
 
 from raysched.errors import RayschedError, StoppedError
 from raysched.records import files
+from raysched.runners import ray_inputs
+from raysched.runners.control import Control
 from raysched.runners.driver import Driver
 from raysched.runners.ray_cluster import Cluster  # before ray itself: it sets what ray reads at import
 from raysched.runners.worker import Worker, stop_file
@@ -29,6 +31,8 @@ logger = logging.getLogger(__name__)
 
 GRACE_S = 4.0
 """So long workers may take to save and stop when asked; after that they are ended."""
+WAIT_S = 0.5
+"""Between two looks at what holds a sweep up."""
 RESTARTS = 3
 """So many times an executor that broke is started again from the ledger."""
 
@@ -41,7 +45,7 @@ class AdapterRun(tune.Trainable):
 
         if not hasattr(self, "_worker"):
             os.environ["HF_HUB_OFFLINE"] = "1"  # preflight has fetched what is needed
-            self._worker = Worker()
+            self._worker = Worker(localize=ray_inputs.localize)
         self._worker.take(Assignment.from_json(config["assignment"]))
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -72,9 +76,9 @@ class AdapterRun(tune.Trainable):
 class Hand(Searcher):
     """Hands Tune the driver's next attempt. It keeps nothing of its own, so a pickle of it is empty."""
 
-    def __init__(self, driver: Driver, slots: int, stop: Callable[[], bool]) -> None:
+    def __init__(self, driver: Driver, slots: int, control: Control) -> None:
         super().__init__(metric="at_step", mode="max")
-        self._driver, self._slots, self._stop = driver, slots, stop
+        self._driver, self._slots, self._control = driver, slots, control
         self.keys: dict[str, str] = {}
         self.fatal: RayschedError | None = None
 
@@ -88,10 +92,12 @@ class Hand(Searcher):
             return Searcher.FINISHED
 
     def _next(self, trial_id: str) -> Any:
-        driver = self._driver
-        driver.stopping = driver.stopping or self._stop()
+        driver, control = self._driver, self._control
+        driver.stopping = driver.stopping or control.stop() or control.paused()
         if driver.done:
             return Searcher.FINISHED
+        if control.held() is not None:
+            return None if driver.running else Searcher.FINISHED
         if len(driver.running) >= self._slots:
             return None
         assignment = driver.next()
@@ -184,25 +190,22 @@ class _Stopper(tune.Stopper):
         return {}
 
 
-def execute(driver: Driver, on: Cluster, stop: Callable[[], bool]) -> None:
-    """Run what the driver has to do until it is done or `stop()` holds; workers then save and stop.
+def execute(driver: Driver, on: Cluster, control: Control) -> None:
+    """Run what the driver has to do until it is done, or asked to stop; workers then save and stop.
+
+    A pause lets the workers save and stop as well; the driver waits until it is over.
 
     Raises:
-        StoppedError: Tune broke more often than `RESTARTS` times.
+        StoppedError: Tune broke more often than `RESTARTS` times, or what holds the sweep up does not end.
     """
-    asked_at: list[float] = []
-
-    def late() -> bool:
-        if stop() and not asked_at:
-            asked_at.append(time.monotonic())
-            files.write_atomic(stop_file(driver.layout), str(driver.ledger.epoch))
-        return bool(asked_at) and time.monotonic() - asked_at[0] > GRACE_S
-
-    stop_file(driver.layout).unlink(missing_ok=True)
     broke = 0
-    while not driver.done:
+    while True:
+        driver.stopping = False
+        if driver.done:
+            return
+        stop_file(driver.layout).unlink(missing_ok=True)
         try:
-            _fit_once(driver, on, stop, late)
+            _fit_once(driver, on, control)
         except RayschedError:
             raise
         except Exception as error:
@@ -216,10 +219,35 @@ def execute(driver: Driver, on: Cluster, stop: Callable[[], bool]) -> None:
                     f"the executor broke {broke} times, last with {type(error).__name__}: {error}",
                     hint="look at the worker's logs; the same command continues the sweep",
                 ) from error
+        _wait(control)
+        if control.stop():
+            return
 
 
-def _fit_once(driver: Driver, on: Cluster, stop: Callable[[], bool], late: Callable[[], bool]) -> None:
-    hand = Hand(driver, on.slots, stop)
+def _wait(control: Control) -> None:
+    """While nothing runs: until a pause is over, or what holds the sweep up ends.
+
+    Raises what makes the driver leave.
+    """
+    while not control.stop():
+        held = control.held()
+        if held is not None and held.leave:
+            raise held.why
+        if held is None and not control.paused():
+            return
+        time.sleep(WAIT_S)
+
+
+def _fit_once(driver: Driver, on: Cluster, control: Control) -> None:
+    hand = Hand(driver, on.slots, control)
+    asked_at: list[float] = []
+
+    def late() -> bool:
+        if (control.stop() or control.paused()) and not asked_at:
+            asked_at.append(time.monotonic())
+            files.write_atomic(stop_file(driver.layout), str(driver.ledger.epoch))
+        return bool(asked_at) and time.monotonic() - asked_at[0] > GRACE_S
+
     bundle: dict[str, float] = {"CPU": on.cpu}
     if on.gpu:
         bundle["GPU"] = on.gpu

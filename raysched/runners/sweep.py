@@ -21,11 +21,13 @@ from raysched.errors import (
 from raysched.records import ledger as ledgers
 from raysched.records.layout import SweepLayout
 from raysched.records.ledger import Ledger, Note, Opened
-from raysched.records.lock import DriverLock
 from raysched.records.state import SweepState
 from raysched.runners import preflight
 from raysched.runners.changes import known_resolved, previous, refuse_changes, refuse_other_inputs, tests_changed
+from raysched.runners.control import AGAIN, Control, Hold
 from raysched.runners.driver import Driver
+from raysched.runners.holding import hold
+from raysched.runners.options import Options
 from raysched.runners.signals import interrupted_by, signals
 from raysched.study.load import LoadedStudy
 from raysched.tracking import provenance
@@ -85,34 +87,26 @@ def check(loaded: LoadedStudy, storage: str) -> None:
         preflight.resolve(loaded.study, device=known.device if known else "cpu", known=known)
 
 
-def sweep(
-    loaded: LoadedStudy,
-    *,
-    storage: str,
-    mlflow_uri: str | None = None,
-    address: str | None = None,
-    max_concurrent: int | None = None,
-    allow_offline_tracking: bool = False,
-    watcher: Watcher,
-) -> Outcome:
+def sweep(loaded: LoadedStudy, options: Options, watcher: Watcher) -> Outcome:
     """Run the study to its end, or continue it; a finished sweep is done at once.
 
     Raises:
         StudyError: the study is malformed, or another one under this name.
         MissingError: an input, the cluster, or at a first start the tracking server is not there.
-        StoppedError: another driver runs it, or the budget is used up.
+        StoppedError: another driver runs it, the budget is used up, or it was asked to stop.
         Interrupted: Ctrl-C or SIGTERM; everything is saved.
     """
     os.umask(0o077)
-    layout = SweepLayout(storage, loaded.name)
+    layout = SweepLayout(options.storage, loaded.name)
     with contextlib.ExitStack() as stack:
         state = previous(layout)
+        lost: Hold | None = None
         if state is not None:  # a second driver is told so before anything slow
-            stack.enter_context(DriverLock(layout.lock).acquire())
+            lost = stack.enter_context(hold(layout, options))
             state = previous(layout)
-        refuse_changes(loaded, state)
-        uri = mlflow_uri or sqlite_uri(layout.mlflow_db)
-        if state is not None and _nothing_left(state, uri) and not tests_changed(loaded, state):
+        refuse_changes(loaded, state, extend=options.extend)
+        uri = options.mlflow_uri or sqlite_uri(layout.mlflow_db)
+        if state is not None and _nothing_left(state, uri, loaded, options):
             return _outcome(layout, state, uri, n_new=0, uploaded=True)
         watcher.stage("checking data, models and tracking")
         preflight.check_disk(layout.storage)
@@ -124,7 +118,7 @@ def sweep(
         try:
             store.check()
         except Exception as error:
-            if state is None and not allow_offline_tracking:
+            if state is None and not options.allow_offline_tracking:
                 raise
             watcher.warn(f"{error}\n  the sweep goes on; what it records is uploaded later")
         watcher.stage("fetching what the hub has to give")
@@ -132,20 +126,21 @@ def sweep(
         stack.enter_context(_without_hub())
 
         # Heavy, and of no use to a sweep that was refused above.
-        from raysched.runners import ray_cluster, ray_tune
+        from raysched.runners import ray_cluster, ray_inputs, ray_tune
         from raysched.search.optuna_study import OptunaStudy, study_name
 
-        watcher.stage("connecting to Ray" if address else "starting Ray")
-        on = stack.enter_context(ray_cluster.cluster(address, loaded.study, max_concurrent))
+        watcher.stage("connecting to Ray" if options.address else "starting Ray")
+        on = stack.enter_context(ray_cluster.cluster(options.address, loaded.study, options.max_concurrent))
         if known is not None and known.device != on.device:
             raise StudyError(
                 f"the sweep {loaded.name!r} was started on {known.device}, this cluster has {on.device}",
                 hint=f"continue it where a {known.device} is, or start another sweep: --name {loaded.name}-2",
             )
         resolved = resolved.model_copy(update={"device": on.device})
-        if state is None:
+        stack.enter_context(ray_inputs.offered(resolved))
+        if lost is None:
             layout.create()
-            stack.enter_context(DriverLock(layout.lock).acquire())
+            lost = stack.enter_context(hold(layout, options))
             refuse_changes(loaded, previous(layout))  # another driver may have come and gone since
         ledger = stack.enter_context(
             contextlib.closing(Ledger.take_over(layout.ledger, host=socket.gethostname(), pid=os.getpid()))
@@ -158,7 +153,9 @@ def sweep(
         first = next(entry for entry in ledger.entries if isinstance(entry, Opened))
         search = loaded.study.search
         optuna = stack.enter_context(
-            contextlib.closing(OptunaStudy(layout.optuna, study_name(layout.name, search, first.uid), search))
+            contextlib.closing(
+                OptunaStudy(options.optuna_uri or layout.optuna, study_name(layout.name, search, first.uid), search)
+            )
         )
         uploader = Uploader(layout, store)
         driver = Driver(layout, loaded.study, resolved, ledger, optuna, provenance=facts, recorded=uploader.wake)
@@ -166,9 +163,10 @@ def sweep(
         uploader.start()
         uploaded, exit_code = False, 0
         with signals() as asked:  # to the very end: a signal during the upload ends it as well
+            control = Control(layout, asked, holds=[lost])
             try:
                 watcher.started(driver, on.slots)
-                ray_tune.execute(driver, on, lambda: asked() != 0)
+                ray_tune.execute(driver, on, control)
             finally:
                 try:
                     driver.close()
@@ -183,8 +181,10 @@ def sweep(
             raise Interrupted(
                 f"stopped by {interrupted_by(exit_code)}; everything done so far is saved",
                 exit_code=exit_code,
-                hint="the same command continues the sweep",
+                hint=AGAIN,
             )
+        if (why := control.why()) is not None:
+            raise why
         driver.raise_unless_complete()
         return _outcome(
             layout,
@@ -225,9 +225,11 @@ def _uploaded_to(uri: str) -> str:
     return f"tracking complete: {hashlib.sha256(uri.encode()).hexdigest()[:16]}"
 
 
-def _nothing_left(state: SweepState, uri: str) -> bool:
+def _nothing_left(state: SweepState, uri: str, loaded: LoadedStudy, options: Options) -> bool:
     """Whether every run has ended and the store at `uri` holds them all: then nothing needs to be started."""
-    return state.ended is not None and state.ended.outcome != "stopped" and state.last_note == _uploaded_to(uri)
+    if state.ended is None or state.ended.outcome == "stopped" or state.last_note != _uploaded_to(uri):
+        return False
+    return not (options.extend or options.retry is not None or tests_changed(loaded, state))
 
 
 def _outcome(

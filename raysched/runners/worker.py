@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from raysched.records import files
 from raysched.records.layout import SweepLayout
 from raysched.records.record import read_record
 from raysched.runners.assignment import Assignment
+from raysched.study.identity import Resolved
 from raysched.tracking.provenance import collect
 from raysched.training.attempt import Attempt
 from raysched.training.bench import Bench
@@ -63,7 +65,9 @@ def _classify(error: Exception) -> tuple[str, str]:
 class Worker:
     """Keeps one bench warm; `take` an assignment, `advance` it until its report has an outcome."""
 
-    def __init__(self) -> None:
+    def __init__(self, localize: Callable[[Resolved], Resolved] = lambda resolved: resolved) -> None:
+        """`localize` gives the same inputs, at paths that exist on this machine."""
+        self._localize = localize
         self._bench: Bench | None = None
         self._bench_key = ""
         self.provenance = collect()
@@ -79,7 +83,7 @@ class Worker:
         key = Bench.key(spec.study, spec.resolved)
         if self._bench is None or key != self._bench_key:
             self._bench = None  # the old one's memory is free before the new one is made
-            self._bench = Bench(spec.study, spec.resolved, self.sweep.features)
+            self._bench = Bench(spec.study, self._localize(spec.resolved), self.sweep.features)
             self._bench_key = key
         about: dict[str, Any] = {
             "epoch": self.assignment.epoch,

@@ -23,6 +23,7 @@ from raysched.errors import (
 from raysched.records.layout import SweepLayout
 from raysched.records.ledger import Ledger, Opened
 from raysched.runners import preflight
+from raysched.runners.options import Options
 from raysched.study.load import LoadedStudy, StudyInfo, load_study, study_names
 from raysched.study.lookup import packaged_folder
 from tests.cli.conftest import Raysched
@@ -183,7 +184,7 @@ def test_one_part_after_the_other_and_the_worst_end_counts(
     """Ctrl-C alone ends the whole suite."""
     began: list[str] = []
 
-    def sweep(loaded: LoadedStudy, **options: object) -> int:
+    def sweep(loaded: LoadedStudy, options: Options) -> int:
         began.append(loaded.name)
         end = ends[len(began) - 1]
         if isinstance(end, Exception):

@@ -11,7 +11,8 @@ import pytest
 from raysched.errors import RESUMABLE, DamageError, StoppedError
 from raysched.records.ledger import AttemptEnded, Ended, Note, Recorded, Takeover
 from raysched.records.record import read_record, write_record, write_result
-from raysched.runners.driver import RETRIED, Assignment
+from raysched.runners.driver import Assignment
+from raysched.runners.policy import RETRIED
 from tests.runners.bed import CONTENT, Bed, End, Killed, claim, result, score, succeed
 
 NewBed = Callable[..., Bed]
