@@ -12,14 +12,14 @@ PYTHON  ?=
 
 # Tests ask no hub, and two cores are not shared by dozens of threads.
 TEST_ENV := HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
-TESTS    := not slow and not network
+TESTS    := not slow and not network and not faults
 QUICK    := not ray and not browser and not postgres and not gpu
 # A file stays on one of two processes, for what its tests share.
 TWO      := -n 2 --dist loadfile --no-loadscope-reorder
 PURE     := raysched/unfreezing/select.py,raysched/unfreezing/config.py,raysched/unfreezing/schedule.py,raysched/search/cells.py,raysched/reports/stats.py,raysched/tasks/metrics.py
 
 .DEFAULT_GOAL := install
-.PHONY: install sweep test lint types imports cover unit slow bench format clean help
+.PHONY: install sweep test lint types imports cover unit slow faults audit bench format clean help
 
 install: $(STAMP)  ## make .venv and install raysched with its pinned dependencies (the default)
 
@@ -70,6 +70,12 @@ unit: install  ## the quick tests: no Ray, no browser, no database server
 
 slow: install  ## the tests that take minutes, real data among them where there is some
 	$(TEST_ENV) $(BIN)/python -m pytest -m 'slow and not network' --timeout 3600 --durations 20 $(ARGS)
+
+faults: install  ## kills, outages and damage by the dozen, with a table of figures; ARGS='--kills 200' for a release
+	$(TEST_ENV) $(BIN)/python -m pytest -m faults --timeout 3600 tests/faults $(ARGS)
+
+audit: install  ## known vulnerabilities of the pinned versions (needs the network); SECURITY.md explains the exceptions
+	$(BIN)/pip-audit --strict --no-deps --disable-pip -r constraints.txt --ignore-vuln CVE-2026-1839
 
 bench: install  ## what unfreezing and measuring cost, as ratios to a standard step
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks.training_cost

@@ -76,7 +76,10 @@ class DamageError(RayschedError):
 class RunError(RayschedError):
     """One run failed. `cause` is one word of `CAUSES`."""
 
-    CAUSES = ("oom", "cuda_oom", "nan", "worker_lost", "node_lost", "hang", "checkpoint", "storage", "data", "code")
+    CAUSES = (
+        *("oom", "cuda_oom", "memory", "nan", "data", "code"),
+        *("worker_lost", "node_lost", "hang", "checkpoint", "storage", "unknown"),
+    )
 
     def __init__(self, what: str, *, cause: str, hint: str | None = None) -> None:
         super().__init__(what, hint=hint)

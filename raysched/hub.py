@@ -79,7 +79,7 @@ def files(repo: str, kind: Kind, revision: str, *, timeout_s: float = TIMEOUT_S)
     """Sorted names of the files of a repository at a 40-hex commit; offline, of those in the cache."""
     _pinned(revision)
     if offline():
-        folder = _snapshot_folder(repo, kind, revision)
+        folder = snapshot_folder(repo, kind, revision)
         return sorted(str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file())
     return sorted(sibling.rfilename for sibling in _repository(repo, kind, revision, timeout_s).siblings or ())
 
@@ -98,7 +98,7 @@ def snapshot(repo: str, kind: Kind, revision: str, patterns: Iterable[str]) -> P
             + (" in the cache" if offline() else ""),
             hint=OFFLINE_WAYS,
         )
-    folder = _snapshot_folder(repo, kind, revision)
+    folder = snapshot_folder(repo, kind, revision)
     if not all((folder / name).is_file() for name in wanted):
         _download(repo, kind, revision, wanted)
     return folder
@@ -204,7 +204,7 @@ def _download(repo: str, kind: Kind, revision: str, names: list[str]) -> None:
         )
     except Exception as error:
         raise explained(error, repo, kind, revision) from error
-    folder = _snapshot_folder(repo, kind, revision)
+    folder = snapshot_folder(repo, kind, revision)
     missing = [name for name in names if not (folder / name).is_file()]
     if missing:
         raise MissingError(
@@ -283,7 +283,8 @@ def _cached_repository(repo: str, kind: Kind) -> Path:
     return cache_folder() / f"{kind}s--{repo.replace('/', '--')}"
 
 
-def _snapshot_folder(repo: str, kind: Kind, revision: str) -> Path:
+def snapshot_folder(repo: str, kind: Kind, revision: str) -> Path:
+    """Where the cache keeps the files of a repository at a 40-hex commit, if it has any."""
     return _cached_repository(repo, kind) / "snapshots" / _pinned(revision)
 
 
@@ -301,11 +302,15 @@ MODEL_FILES = ("*.json", "*.safetensors", "*.model", "*.txt")
 """What of a hub repository a backbone or an adapter consists of; weights as `.bin` where there are no others."""
 
 
+def model_files(content: Content) -> list[str]:
+    """What of a resolved backbone or adapter of the hub is ever read."""
+    names = [name for name in files(content.where, "model", content.revision) if "/" not in name]
+    weights = () if any(name.endswith(".safetensors") for name in names) else ("*.bin",)
+    return [name for name in names if any(fnmatch(name, pattern) for pattern in (*MODEL_FILES, *weights))]
+
+
 def local_folder(content: Content) -> Path:
     """The folder of a resolved backbone or adapter: its own path, or the pinned snapshot of the hub."""
     if content.path:
         return Path(content.path)
-    names = [name for name in files(content.where, "model", content.revision) if "/" not in name]
-    weights = () if any(name.endswith(".safetensors") for name in names) else ("*.bin",)
-    chosen = [name for name in names if any(fnmatch(name, pattern) for pattern in (*MODEL_FILES, *weights))]
-    return snapshot(content.where, "model", content.revision, chosen)
+    return snapshot(content.where, "model", content.revision, model_files(content))

@@ -141,6 +141,8 @@ def _verified(layout: SweepLayout, record: Record) -> Path:
     root = layout.run(record.run_id).root / record.attempt_folder
     for name, sha256 in record.files.items():
         path = root / name
+        if name.startswith("adapter/"):
+            layout.pull(path)
         if name.startswith("adapter/") and (not path.is_file() or files.sha256_file(path) != sha256):
             raise DamageError("is missing or is not what was recorded", key=str(path), hint="export another run")
     return root / "adapter"

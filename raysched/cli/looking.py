@@ -8,18 +8,21 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
+from raysched.cli.options import STORAGE
 from raysched.cli.terminal import terminal
 from raysched.errors import MissingError, StudyError
-from raysched.records import lock
 from raysched.records.layout import SweepLayout, storage_folder, sweeps
 
 if TYPE_CHECKING:
     from raysched.reports.status import CellStatus
+    from raysched.service.presence import Presence
+    from raysched.service.tracked import Tracked
 
 
 def find(name: str | None, storage: str) -> SweepLayout:
@@ -47,6 +50,11 @@ def find(name: str | None, storage: str) -> SweepLayout:
             hint="look for it with --storage, or start it with `raysched sweep`",
         )
     return layout
+
+
+def where(layout: SweepLayout) -> str:
+    """The option with which a further command finds the sweep; nothing where the default does."""
+    return "" if layout.uri == str(storage_folder(STORAGE)) else f" --storage {layout.uri}"
 
 
 def find_all(names: list[str], storage: str) -> list[SweepLayout]:
@@ -87,26 +95,52 @@ def status(name: str | None, storage: str, as_json: bool) -> None:
         terminal().print(f"not started: {', '.join(waiting)}", highlight=False)
 
 
-def _cells(layout: SweepLayout, alive: bool) -> list[CellStatus]:
-    from raysched.reports.status import cells_status, checkpoint_steps
-    from raysched.reports.sweep import read_sweep
+@dataclass(frozen=True)
+class _Standing:
+    """A sweep at one moment. `tracked` is None where nobody here knows what MLflow holds."""
 
-    sweep = read_sweep(layout)
-    return cells_status(sweep, checkpoint_steps(layout, sweep.state), driver_alive=alive)
+    now: Presence
+    state: str
+    cells: list[CellStatus]
+    tracked: Tracked | None
+
+    @classmethod
+    def of(cls, layout: SweepLayout) -> _Standing:
+        from raysched.reports.status import cells_status, checkpoint_steps
+        from raysched.reports.sweep import read_sweep
+        from raysched.service.presence import presence, word
+        from raysched.service.tracked import tracked
+
+        sweep, now = read_sweep(layout), presence(layout)
+        cells = cells_status(sweep, checkpoint_steps(layout, sweep.state), driver_alive=now.alive)
+        return cls(now, word(now, sweep.state), cells, tracked(layout, sweep.state))
 
 
 def _status_json(layout: SweepLayout) -> dict[str, Any]:
-    alive = lock.held(layout.lock)
-    cells = [cell.to_json() for cell in _cells(layout, alive)]
-    return {"sweep": layout.name, "driver": lock.holder(layout.lock) if alive else None, "cells": cells}
+    found = _Standing.of(layout)
+    request = found.now.request
+    return {
+        "sweep": layout.name,
+        "state": found.state,
+        "driver": found.now.driver,
+        "request": request.model_dump() if request else None,
+        "tracked": asdict(found.tracked) if found.tracked else None,
+        "cells": [cell.to_json() for cell in found.cells],
+    }
 
 
 def _show_status(layout: SweepLayout) -> None:
-    alive = lock.held(layout.lock)
-    cells = _cells(layout, alive)
-    console = terminal()
-    driver = f"driver: {lock.describe(lock.holder(layout.lock))}" if alive else "no driver runs it now"
-    console.print(f"{layout.name}: {driver}", highlight=False)
+    found = _Standing.of(layout)
+    now, cells, console = found.now, found.cells, terminal()
+    driver = f"driver: {now}" if now.alive else str(now)
+    console.print(f"{layout.name}: {driver} ({found.state})", highlight=False)
+    if now.request is not None and found.state in ("pausing", "paused", "stopping"):
+        hint = "" if found.state == "stopping" else f"; raysched resume {layout.name}{where(layout)} goes on"
+        console.print(f"asked to {now.request.verb} by {now.request}{hint}", highlight=False)
+    if found.tracked is not None and found.tracked.held < found.tracked.done:
+        waiting = found.tracked.done - found.tracked.held
+        hint = "its driver uploads them" if now.alive else f"raysched sync {layout.name}{where(layout)} uploads them"
+        console.print(f"MLflow at {found.tracked.uri} lacks {waiting} runs that are done; {hint}", highlight=False)
     table = Table(box=None, pad_edge=False)
     for column in ("point", "seeds done", "failed", "running", "source dev", "step", "left"):
         table.add_column(column)

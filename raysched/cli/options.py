@@ -6,7 +6,34 @@ from typing import Annotated
 
 import typer
 
+from raysched.errors import StudyError
+
 STORAGE = "./raysched-runs"
+
+
+def _not_in_ps(context: typer.Context, option: typer.CallbackParam, value: str | None) -> str | None:
+    """Warn of a password that every user of this machine can read in the list of processes."""
+    given = context.get_parameter_source(option.name or "")
+    if value is not None and given is not None and given.name == "COMMANDLINE" and ("@" in value or "?" in value):
+        from raysched.service.submit import holds_secret
+
+        if holds_secret(value):
+            named = f"put the address into {option.envvar}" if isinstance(option.envvar, str) else "leave it out"
+            typer.echo(
+                f"warning: everybody on this machine can read the password in {option.opts[0]}: {named}", err=True
+            )
+    return value
+
+
+def _no_job_server(value: str | None) -> str | None:
+    if value is not None and value.startswith(("http://", "https://")):
+        raise StudyError(
+            f"{value} is a job server, and no address of a cluster to run on from here",
+            key="--address",
+            hint=f"raysched submit STUDY --address {value}; or on a node of the cluster --address auto",
+        )
+    return value
+
 
 StudyName = Annotated[
     str, typer.Argument(metavar="STUDY", help="A study's name, a suite's, SUITE.PART, or the path of such a file.")
@@ -18,7 +45,14 @@ Overrides = Annotated[
 Name = Annotated[str | None, typer.Option("--name", help="The sweep's name (default: the study's).")]
 Storage = Annotated[str, typer.Option("--storage", metavar="DIR_OR_URI", help="Where sweeps are kept.")]
 Mlflow = Annotated[
-    str | None, typer.Option("--mlflow", metavar="URI", help="An MLflow store (default: SQLite in the sweep's folder).")
+    str | None,
+    typer.Option(
+        "--mlflow",
+        metavar="URI",
+        envvar="RAYSCHED_MLFLOW",
+        callback=_not_in_ps,
+        help="An MLflow store (default: SQLite in the sweep's folder).",
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Optuna = Annotated[
@@ -27,12 +61,19 @@ Optuna = Annotated[
         "--optuna",
         metavar="URI",
         envvar="RAYSCHED_OPTUNA",
+        callback=_not_in_ps,
         help="The search's database: postgresql://..., or journal (default: SQLite in the sweep's folder).",
     ),
 ]
 Address = Annotated[
     str | None,
-    typer.Option("--address", metavar="RAY", envvar="RAY_ADDRESS", help="A Ray cluster (default: one of our own)."),
+    typer.Option(
+        "--address",
+        metavar="RAY",
+        envvar="RAY_ADDRESS",
+        callback=_no_job_server,
+        help="A Ray cluster (default: one of our own).",
+    ),
 ]
 MaxConcurrent = Annotated[int | None, typer.Option("--max-concurrent", min=1, help="Most runs at a time.")]
 Offline = Annotated[

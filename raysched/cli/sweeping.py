@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -24,10 +26,14 @@ from raysched.errors import (
     StudyError,
 )
 from raysched.runners import sweep as service
+from raysched.runners.control import Control
 from raysched.runners.driver import Driver
 from raysched.runners.options import Options
 from raysched.study.load import LoadedStudy
 from raysched.study.space import Point, n_points, points
+
+if TYPE_CHECKING:  # it imports torch
+    from raysched.runners.smoke import Smoked
 
 WORSE = (DONE, SOME_RUNS_FAILED, RESUMABLE, OUTSIDE_MISSING, BAD_INPUT)
 """Exit codes of a sweep, each worse than those before it."""
@@ -39,6 +45,7 @@ class Screen:
     def __init__(self, console: Console, study_runs: int) -> None:
         self.console, self.study_runs = console, study_runs
         self._driver: Driver | None = None
+        self._control: Control | None = None
         self._began = time.monotonic()
         self._done_before = 0
         self._end = threading.Event()
@@ -52,8 +59,22 @@ class Screen:
     def warn(self, text: str) -> None:
         self.console.print(f"warning: {text}", highlight=False, markup=False)
 
-    def started(self, driver: Driver, slots: int) -> None:
-        self._driver, self._began = driver, time.monotonic()
+    def smoked(self, found: Sequence[Smoked]) -> None:
+        """A line for every tiny run: how it went, what a step takes, and how many such runs share a GPU."""
+        table = Table(box=None, pad_edge=False)
+        for column in ("tiny run", "", "per step", "peak memory", ""):
+            table.add_column(column)
+        for one in found:
+            name = one.schedule if one.method == "adapters" else f"{one.schedule} {one.method}"
+            how = "ok" if one.cause is None else f"failed: {one.cause}"
+            seconds = f"{one.step_seconds:.3g} s" if one.step_seconds is not None else "-"
+            memory = f"{one.peak_bytes / 1e9:.2f} GB" if one.peak_bytes else "-"
+            share = f"fits resources.gpu={one.share:.4g}" if one.share is not None and one.cause is None else ""
+            table.add_row(name, how, seconds, memory, share)
+        self.console.print(table)
+
+    def started(self, driver: Driver, slots: int, control: Control) -> None:
+        self._driver, self._control, self._began = driver, control, time.monotonic()
         self._done_before = len(driver.records)
         self.console.print(
             f"{len(driver.records)} of {self.study_runs} runs are done; {slots} at a time from here", highlight=False
@@ -89,8 +110,11 @@ class Screen:
         return f"{len(driver.records)}/{self.study_runs} runs done, {self._eta()}; running: {'; '.join(running) or '-'}"
 
     def _eta(self) -> str:
+        """How long it will take, or why nothing is launched."""
         driver = self._driver
         assert driver is not None
+        if self._control is not None and (why := self._control.shown) is not None:
+            return f"nothing is launched now: {why}"
         partial = sum(p.step / p.total for p in list(driver.running.values()) if p.total)
         done = len(driver.records) - self._done_before + partial
         if done < 0.05:
@@ -237,6 +261,7 @@ def _same(point: Point, key: str, text: str) -> bool:
 
 def run(loaded: LoadedStudy, values: Sequence[str], seed: int, storage: str) -> None:
     """Execute one run here and show where its files are."""
+    os.umask(0o077)
     point = parse_point(values, loaded)
     console = terminal()
     import torch

@@ -1,6 +1,7 @@
 """History: what a run's worker saw, row by row, in segments that a checkpoint seals.
 
-A row that no checkpoint's manifest covers does not exist: a resumed attempt continues where its weights are.
+A row that no checkpoint's manifest covers does not exist: a resumed attempt continues where its weights are. On an
+object store, segments that are read and not here are fetched.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from raysched.errors import DamageError
+from raysched.records import mirror
 from raysched.records.files import (
     crc_line,
     make_folder,
@@ -98,6 +100,9 @@ class SegmentWriter:
 
 def _content(folder: Path, sealed: Sealed) -> bytes:
     path = folder / sealed.name
+    copy = mirror.of(path)
+    if copy is not None and not path.is_file():
+        copy.pull(path)
     try:
         content = path.read_bytes()
     except FileNotFoundError as error:

@@ -1,18 +1,33 @@
-"""Where everything of a sweep lies. Names that come from outside are checked here and nowhere else."""
+"""Where everything of a sweep lies. Names that come from outside are checked here and nowhere else.
+
+A storage is a folder (local, or NFS mounted by every machine) or an object store. For an object store all paths are
+those of a working copy, below `$RAYSCHED_CACHE`; `push` and `pull` move files between the two. On a folder they do
+nothing. Files of the working copy's own, never stored: MLflow's default store (`mlflow.db` and its artifacts: made
+again from the history by `raysched sync`), features, what the uploader remembers, locks.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from raysched.errors import StudyError
+from raysched.records import mirror, remote
 from raysched.records.files import make_folder
 from raysched.study.lookup import SWEEP_NAME, check_sweep_name
 
 RUN_ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 ATTEMPT = re.compile(r"attempt-(\d+)-(\d+)")
+_MANIFEST = re.compile(r"/step-(\d+)/manifest\.json$")
+
+
+def _step(manifest: str) -> int:
+    match = _MANIFEST.search(manifest)
+    return int(match[1]) if match else 0
 
 
 def check_name(name: str) -> str:
@@ -21,14 +36,20 @@ def check_name(name: str) -> str:
 
 
 def storage_folder(storage: str | Path) -> Path:
-    """The absolute folder of a storage URI: a path or file://... Raises StudyError for any other scheme."""
+    """The absolute folder of a storage's URI: a path or file://..., or where the working copies of a store lie.
+
+    Raises:
+        StudyError: the URI is malformed, or of no store that can be written.
+    """
     text = str(storage)
+    if remote.is_remote(text):
+        return mirror.folder_of(remote.canonical(text))
     if "://" not in text:
         return Path(text).expanduser().absolute()
     parts = urlsplit(text)
-    if parts.scheme != "file" or parts.netloc not in ("", "localhost"):
+    if parts.netloc not in ("", "localhost"):
         raise StudyError(
-            f"cannot store a sweep under {parts.scheme}://",
+            f"names the host {parts.netloc!r}, whose files are not seen from here",
             key="--storage",
             choices=("a local or mounted folder", "file:///absolute/folder"),
         )
@@ -64,6 +85,39 @@ class AttemptLayout:
     def checkpoint(self, step: int) -> Path:
         return self.checkpoints / f"step-{step:08d}"
 
+    def push(self, *paths: Path) -> None:
+        """See `SweepLayout.push`."""
+        copy = mirror.of(self.root)
+        if copy is not None:
+            copy.push(*paths)
+
+    def pull(self, *paths: Path) -> None:
+        """See `SweepLayout.pull`."""
+        copy = mirror.of(self.root)
+        if copy is not None:
+            copy.pull(*paths)
+
+    def manifests(self) -> dict[int, bytes]:
+        """Step -> manifest of every checkpoint that is wholly stored, nothing else of which needs to be here."""
+        copy = mirror.of(self.root)
+        if copy is not None:
+            return {_step(key): content for key, content in copy.remote.get_many(self._manifest_keys(copy))}
+        found = {}
+        for path in self.checkpoints.glob("step-*/manifest.json"):
+            with contextlib.suppress(OSError):  # dropped since: newer ones are there
+                found[_step(path.as_posix())] = path.read_bytes()
+        return found
+
+    def saved_steps(self) -> list[int]:
+        """Steps of the checkpoints that are wholly stored, in growing order."""
+        copy = mirror.of(self.root)
+        if copy is not None:
+            return sorted(map(_step, self._manifest_keys(copy)))
+        return sorted(_step(path.as_posix()) for path in self.checkpoints.glob("step-*/manifest.json"))
+
+    def _manifest_keys(self, copy: mirror.Mirror) -> list[str]:
+        return [key for key in copy.remote.below(copy.key(self.checkpoints)) if _MANIFEST.search(key)]
+
     def create(self) -> AttemptLayout:
         for folder in (self.segments, self.checkpoints, self.predictions):
             make_folder(folder)
@@ -85,17 +139,26 @@ class RunLayout:
 
     def attempts(self) -> list[tuple[int, int, AttemptLayout]]:
         """(epoch, n, layout) of every attempt's folder, oldest first."""
-        names = (path.name for path in self.root.iterdir()) if self.root.is_dir() else iter(())
+        copy = mirror.of(self.root)
+        if copy is not None:
+            names = iter(copy.attempt_names(self.root))
+        else:
+            names = (path.name for path in self.root.iterdir()) if self.root.is_dir() else iter(())
         found = sorted((int(match[1]), int(match[2])) for match in map(ATTEMPT.fullmatch, names) if match)
         return [(epoch, n, self.attempt(epoch, n)) for epoch, n in found]
 
 
 class SweepLayout:
-    """One sweep's folder below the storage."""
+    """One sweep's folder below the storage, or its working copy."""
 
     def __init__(self, storage: str | Path, name: str) -> None:
         self.name = check_name(name)
         self.storage = storage_folder(storage)
+        self.uri = remote.canonical(str(storage)) if remote.is_remote(str(storage)) else str(self.storage)
+        """The storage as another machine would name it."""
+        self._copy = mirror.opened(self.uri, name) if remote.is_remote(self.uri) else None
+        self.remote = self._copy.remote if self._copy is not None else None
+        """The sweep's objects; None where the storage is a folder."""
         self.root = self.storage / name
         self.ledger = self.root / "ledger.jsonl"
         self.lock = self.root / "driver.lock"
@@ -107,22 +170,34 @@ class SweepLayout:
         self.reports = self.root / "reports"
         self.runs = self.root / "runs"
 
-    @property
-    def uri(self) -> str:
-        """The storage as another machine would name it."""
-        return str(self.storage)
-
     def push(self, *paths: Path) -> None:
-        """Files or folders of the sweep were written here: store them. Nothing to do for a folder."""
+        """Files or folders of the sweep were written here, or removed: store that. Nothing to do for a folder.
+
+        Raises:
+            MissingError, StoppedError: the store does not take them; both are OSErrors.
+        """
+        if self._copy is not None:
+            self._copy.push(*paths)
 
     def pull(self, *paths: Path) -> None:
-        """Bring what was stored below these paths, and is not here. Nothing to do for a folder."""
+        """Make files or folders here what is stored; what was never stored is left alone. Nothing to do for a folder.
+
+        Raises:
+            MissingError, StoppedError: the store does not answer; both are OSErrors.
+        """
+        if self._copy is not None:
+            self._copy.pull(*paths)
+
+    def pull_records(self, recorded: Mapping[str, int]) -> None:
+        """Bring the records of runs up to the ledger's word: run_id -> `time_ms` of its `Recorded`."""
+        if self._copy is not None:
+            self._copy.pull_records(recorded)
 
     def __repr__(self) -> str:
-        return f"SweepLayout({str(self.storage)!r}, {self.name!r})"
+        return f"SweepLayout({self.uri!r}, {self.name!r})"
 
     def exists(self) -> bool:
-        return self.ledger.is_file()
+        return self.ledger.is_file() if self._copy is None else self._copy.ledger.exists()
 
     def create(self) -> SweepLayout:
         make_folder(self.runs)
@@ -136,7 +211,11 @@ class SweepLayout:
 
 def sweeps(storage: str | Path) -> list[SweepLayout]:
     """Every sweep below a storage, by name."""
-    folder = storage_folder(storage)
-    names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
-    layouts = [SweepLayout(folder, name) for name in names if SWEEP_NAME.fullmatch(name) and ".." not in name]
+    names: list[str]
+    if remote.is_remote(str(storage)):
+        names = remote.Remote(str(storage)).folders()
+    else:
+        folder = storage_folder(storage)
+        names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    layouts = [SweepLayout(storage, name) for name in names if SWEEP_NAME.fullmatch(name) and ".." not in name]
     return [layout for layout in layouts if layout.exists()]

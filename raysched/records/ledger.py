@@ -1,6 +1,8 @@
 """The ledger: what the driver of a sweep decided, one checked line each, in order (spec: journal, locks, epoch).
 
-Only the driver that holds the lock writes. Anybody may read, at any time, without a lock.
+Only the driver that holds the lock writes. Anybody may read, at any time, without a lock. On an object store every
+line is an object as well, written before the local file, and what is read is brought up to the store first: see
+`ledger_objects`.
 """
 
 from __future__ import annotations
@@ -15,7 +17,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from raysched.errors import DamageError, MissingError, StoppedError
+from raysched.errors import DamageError, MissingError, RayschedError, StoppedError
+from raysched.records import mirror
 from raysched.records.files import (
     crc_line,
     create,
@@ -23,6 +26,7 @@ from raysched.records.files import (
     parse_crc_line,
     sync_folder,
 )
+from raysched.records.ledger_objects import LedgerObjects
 
 SCHEMA = 1
 
@@ -156,11 +160,25 @@ class LedgerReader:
         self.path = path
         self.offset = 0
         """Bytes of complete, valid lines read so far."""
+        self.lines = 0
+        """The same, counted."""
         self.epoch = 0
         """Highest epoch seen."""
 
     def new(self) -> list[AnyEntry]:
-        """Entries not yet given. A torn tail is left for later; a broken line before a whole one is DamageError."""
+        """Entries not yet given. A torn tail is left for later; a broken line before a whole one is DamageError.
+
+        From an object store, the records they speak of are fetched with them.
+        """
+        copy = mirror.of(self.path)
+        if copy is None or copy.ledger.path != self.path:
+            return self._new()
+        copy.ledger.refresh()
+        entries = self._new()
+        copy.pull_records({entry.run_id: entry.time_ms for entry in entries if isinstance(entry, Recorded)})
+        return entries
+
+    def _new(self) -> list[AnyEntry]:
         if not self.path.exists():
             return []
         with self.path.open("rb") as file:
@@ -179,6 +197,7 @@ class LedgerReader:
                 self.epoch = entry.epoch
                 entries.append(entry)
             start = end + 1
+            self.lines += 1
         self.offset += start
         return entries
 
@@ -207,6 +226,8 @@ class Ledger:
         make_folder(path.parent)
         self.path, self.epoch, self.clock = path, epoch, clock
         self._reader = LedgerReader(path)
+        copy = mirror.of(path)
+        self._objects = copy.ledger if copy is not None and copy.ledger.path == path else None
         self.entries: tuple[AnyEntry, ...] = tuple(self._reader.new())
         """What the ledger held when it was opened."""
         self._check_epoch()
@@ -217,6 +238,8 @@ class Ledger:
             os.ftruncate(self._file, self._reader.offset)
             os.fsync(self._file)
         sync_folder(path.parent)
+        if copy is not None:
+            copy.epoch = epoch
 
     @classmethod
     def open(cls, path: Path, epoch: int, clock: Callable[[], int] = now_ms) -> Ledger:
@@ -235,7 +258,7 @@ class Ledger:
     def append(self, entry: AnyEntry) -> AnyEntry:
         """Write one line; when this returns it is on disk. Returns the entry with its epoch and time.
 
-        Raises StoppedError where the sweep was taken over, or the storage is full.
+        Raises StoppedError where the sweep was taken over, or the storage is full or away.
         """
         if self._file is None:
             raise StoppedError(
@@ -247,6 +270,9 @@ class Ledger:
         stamped = entry.model_copy(update={"epoch": self.epoch, "time_ms": self.clock()})
         line = crc_line(stamped.model_dump())
         before = os.fstat(self._file).st_size
+        if self._objects is not None:
+            self._store(self._objects, line, before)
+            return stamped
         try:
             written = os.write(self._file, line)
             if written != len(line):
@@ -260,7 +286,22 @@ class Ledger:
                 hint="free space and run the same command again",
             ) from error
         self._reader.offset = before + len(line)
+        self._reader.lines += 1
         return stamped
+
+    def _store(self, objects: LedgerObjects, line: bytes, before: int) -> None:
+        try:
+            objects.add(self._reader.lines, line)
+            objects.append_local(before, line)
+        except Exception as error:  # whether it is stored is not known: only a new driver can tell
+            self.close()
+            if isinstance(error, RayschedError):
+                raise
+            raise StoppedError(
+                f"cannot be written: {error}", key=str(self.path), hint="free space and run the same command again"
+            ) from error
+        self._reader.offset = before + len(line)
+        self._reader.lines += 1
 
     def _check_file(self) -> None:
         """See what others appended: nothing, in a sweep that is ours."""

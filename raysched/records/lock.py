@@ -1,4 +1,8 @@
-"""One driver per sweep: an exclusive flock on a file of the sweep's folder, freed by the kernel with its holder."""
+"""One driver per sweep: an exclusive flock on a file of the sweep's folder, freed by the kernel with its holder.
+
+It holds on local disks and, between hosts, on NFS of version 4 (older ones need a lock daemon). SQLite does not work
+on NFS: a sweep there takes `--optuna journal` or PostgreSQL. On an object store a lease takes the lock's place.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +11,17 @@ import json
 import os
 import socket
 import time
-from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from raysched.errors import StoppedError
+from raysched.records import lease
 from raysched.records.files import create, make_folder
+from raysched.records.layout import SweepLayout
+from raysched.records.lease import Lease, describe
+
+__all__ = ["DriverLock", "Lease", "describe", "driver_lock", "held", "holder"]
 
 
 class DriverLock:
@@ -54,6 +62,10 @@ class DriverLock:
             os.close(self._file)
             self._file = None
 
+    def lost(self) -> bool:
+        """Whether another driver has it now. The kernel gives a lock to nobody while its holder lives."""
+        return False
+
     def __enter__(self) -> Self:
         if self._file is None:
             self.acquire()
@@ -80,8 +92,16 @@ def _take(descriptor: int, patience_s: float = 0.3) -> None:
             time.sleep(0.02)
 
 
-def held(path: Path) -> bool:
-    """Whether a driver holds the lock now; asks with a shared lock that is given back at once."""
+def driver_lock(layout: SweepLayout) -> DriverLock | Lease:
+    """What keeps a second driver out, not yet acquired: a file lock, or on an object store a lease."""
+    return DriverLock(layout.lock) if layout.remote is None else Lease(layout.remote)
+
+
+def held(where: SweepLayout | Path) -> bool:
+    """Whether a driver holds the sweep now (or somebody the lock file); nothing is kept from a driver by asking."""
+    if isinstance(where, SweepLayout) and where.remote is not None:
+        return lease.held(where.remote)
+    path = where.lock if isinstance(where, SweepLayout) else where
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -95,8 +115,11 @@ def held(path: Path) -> bool:
     return False
 
 
-def holder(path: Path, patience_s: float = 0.5) -> dict[str, Any] | None:
+def holder(where: SweepLayout | Path, patience_s: float = 0.5) -> dict[str, Any] | None:
     """Host, pid and start of the last holder; waits a moment for one that has only just taken the lock."""
+    if isinstance(where, SweepLayout) and where.remote is not None:
+        return lease.newest(where.remote)[1]
+    path = where.lock if isinstance(where, SweepLayout) else where
     until = time.monotonic() + patience_s
     while True:
         try:
@@ -106,12 +129,3 @@ def holder(path: Path, patience_s: float = 0.5) -> dict[str, Any] | None:
             if time.monotonic() >= until:
                 return None
             time.sleep(0.02)
-
-
-def describe(value: dict[str, Any] | None) -> str:
-    if value is None:
-        return "its host and pid are not known"
-    started = (
-        datetime.fromtimestamp(value.get("started_ms", 0) / 1000).astimezone().isoformat(sep=" ", timespec="seconds")
-    )
-    return f"host {value.get('host')}, pid {value.get('pid')}, since {started}"

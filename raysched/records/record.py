@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 from raysched.errors import DamageError, MissingError
+from raysched.records import mirror
 from raysched.records.files import make_folder, read_checked, write_checked
 from raysched.records.history import Sealed
 
@@ -92,19 +93,34 @@ def _read(path: Path, kind: type[T]) -> T:
 
 
 def read_record(path: Path) -> Record:
-    """Raises DamageError where the file is not what was written, FileNotFoundError where the run is not done."""
+    """Raises DamageError where the file is not what was written, FileNotFoundError where the run is not done.
+
+    On an object store, whoever has read the ledger has every record that it speaks of.
+    """
     return _read(path, Record)
 
 
 def read_result(path: Path) -> AttemptResult:
+    """Like `read_record`; on an object store it is fetched first."""
+    copy = mirror.of(path)
+    if copy is not None:
+        copy.pull(path)
     return _read(path, AttemptResult)
 
 
 def write_record(path: Path, record: Record) -> None:
-    make_folder(path.parent)
-    write_checked(path, record.model_dump())
+    """On disk, and stored, when this returns; what it names must have been stored before."""
+    _write(path, record)
 
 
 def write_result(path: Path, result: AttemptResult) -> None:
+    """Like `write_record`."""
+    _write(path, result)
+
+
+def _write(path: Path, value: AttemptResult) -> None:
     make_folder(path.parent)
-    write_checked(path, result.model_dump())
+    write_checked(path, value.model_dump())
+    copy = mirror.of(path)
+    if copy is not None:
+        copy.push(path)

@@ -14,6 +14,7 @@ from raysched.records.ledger import (
     Opened,
     PointTaken,
     Recorded,
+    Reopened,
     Takeover,
     Told,
 )
@@ -38,7 +39,12 @@ class SweepState:
     attempt_ends: dict[str, AttemptEnded] = field(default_factory=dict)
     """run_id -> the end of the newest ended attempt."""
     recorded: dict[str, Recorded] = field(default_factory=dict)
+    reopened: dict[str, int] = field(default_factory=dict)
+    """run_id -> how many of its attempts do not count any more, for it had failed and is tried again."""
     told: dict[int, Told] = field(default_factory=dict)
+    """Cells whose end, as they are now, the search was told."""
+    grown: set[int] = field(default_factory=set)
+    """Cells that got more seeds, or a failed run of theirs another try: they may be told again."""
     ended: Ended | None = None
     """Set from the driver's leaving to the next takeover."""
     last_note: str = ""
@@ -60,6 +66,12 @@ class SweepState:
         newest = self.attempts.get(run_id)
         return newest is not None and newest.epoch == self.epoch and run_id not in self.recorded and self.ended is None
 
+    def executing(self, run_id: str) -> bool:
+        """Whether it runs and its newest attempt has not ended: in a paused sweep none does."""
+        newest, ended = self.attempts.get(run_id), self.attempt_ends.get(run_id)
+        over = newest and ended and (ended.epoch, ended.attempt) == (newest.epoch, newest.attempt)
+        return self.running(run_id) and not over
+
     def add(self, entry: AnyEntry) -> None:
         match entry:
             case Opened():
@@ -69,6 +81,9 @@ class SweepState:
             case Takeover():
                 self.takeover, self.ended = entry, None
             case PointTaken():
+                before = self.points.get(entry.number)
+                if before is not None and before.run_ids != entry.run_ids:
+                    self._grew(entry.number)
                 self.points[entry.number] = entry
             case AttemptStarted():
                 self.first_attempts.setdefault(entry.run_id, entry)
@@ -78,9 +93,23 @@ class SweepState:
                 self.attempt_ends[entry.run_id] = entry
             case Recorded():
                 self.recorded[entry.run_id] = entry
+            case Reopened():
+                self.recorded.pop(entry.run_id, None)
+                self.reopened[entry.run_id] = entry.attempts
+                for number, point in self.points.items():
+                    if entry.run_id in point.run_ids.values():
+                        self._grew(number)
             case Told():
                 self.told[entry.number] = entry
             case Note() if entry.run_id is None:
                 self.last_note = entry.text
             case Ended():
                 self.ended = entry
+
+    def _grew(self, number: int) -> None:
+        self.grown.add(number)
+        self.told.pop(number, None)
+
+    def counts(self, run_id: str, attempt: int) -> bool:
+        """Whether a record made of this attempt counts: not where the run was opened again after it."""
+        return attempt > self.reopened.get(run_id, 0)

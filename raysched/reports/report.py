@@ -56,6 +56,8 @@ def write_report(layout: SweepLayout, to: Path) -> Path:
     ]
     path = to / "report.md"
     write_atomic(path, "\n".join(part for part in parts if part))
+    if to == layout.reports:
+        layout.push(to)
     return path
 
 

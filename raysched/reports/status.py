@@ -103,7 +103,7 @@ def _run(state: SweepState, run_id: str, seed: int, record: Record | None, step:
     if record is not None:
         name, step = "finished" if record.status == "finished" else "failed", record.steps
     else:
-        name = "running" if driver_alive and state.running(run_id) else "pending"
+        name = "running" if driver_alive and state.executing(run_id) else "pending"
     return RunStatus(
         run_id=run_id,
         seed=seed,
@@ -130,8 +130,6 @@ def checkpoint_steps(layout: SweepLayout, state: SweepState) -> dict[str, int]:
     """run_id -> step of its furthest checkpoint, for every run that was started and has no record yet."""
     steps = {}
     for run_id in state.attempts.keys() - state.recorded.keys():
-        folders = [attempt.checkpoints for _, _, attempt in layout.run(run_id).attempts()]
-        found = [path.parent.name for folder in folders for path in folder.glob("step-*/manifest.json")]
-        numbers = [name.removeprefix("step-") for name in found]
-        steps[run_id] = max((int(number) for number in numbers if number.isdigit()), default=0)
+        attempts = [attempt for _, _, attempt in layout.run(run_id).attempts()]
+        steps[run_id] = max((step for attempt in attempts for step in attempt.saved_steps()), default=0)
     return steps

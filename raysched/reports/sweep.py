@@ -73,6 +73,7 @@ class Sweep:
                 name = f"{language}.parquet" if test_set == MAIN else f"{test_set}/{language}.parquet"
                 path = self.layout.run(record.run_id).root / record.attempt_folder / "predictions" / name
                 with suppress(OSError, pa.ArrowException):  # what is gone or damaged is not counted
+                    self.layout.pull(path)
                     counts[language] = pq.read_metadata(path).num_rows
         return counts
 
@@ -87,15 +88,17 @@ def read_sweep(layout: SweepLayout) -> Sweep:
     state = SweepState.of(ledger.read(layout.ledger))
     if state.opened is None:
         raise MissingError(
-            f"no sweep {layout.name} under {layout.storage}",
-            choices=[other.name for other in sweeps(layout.storage)],
+            f"no sweep {layout.name} under {layout.uri}",
+            choices=[other.name for other in sweeps(layout.uri)],
             hint="give the storage of the sweep with --storage",
         )
     records, damaged = {}, []
     for taken in state.points.values():
         for run_id in taken.run_ids.values():
             try:
-                records[run_id] = read_record(layout.run(run_id).record)
+                record = read_record(layout.run(run_id).record)
+                if state.counts(run_id, record.attempt):
+                    records[run_id] = record
             except FileNotFoundError:
                 continue
             except DamageError as error:

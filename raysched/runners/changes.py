@@ -9,8 +9,10 @@ from raysched.errors import StudyError
 from raysched.records import ledger as ledgers
 from raysched.records.layout import SweepLayout
 from raysched.records.state import SweepState
+from raysched.runners import growth
 from raysched.study.identity import Content, Resolved
 from raysched.study.load import LoadedStudy, diff
+from raysched.study.model import Study
 from raysched.study.stored import stored
 
 MAY_CHANGE = ("description", "budget", "resources", "tracking", "evaluation.batch_size")
@@ -49,13 +51,47 @@ def refuse_changes(loaded: LoadedStudy, state: SweepState | None, *, extend: boo
     """
     if state is None or state.opened is None:
         return
-    changed = [line for line in _changes(loaded, state) if not line.startswith((*MAY_CHANGE, *TESTS))]
-    if changed:
+    before = stored(state.opened.study)
+    changed = [line for line in diff(before, loaded.study) if not line.startswith((*MAY_CHANGE, *TESTS))]
+    grown = [line for line in changed if growth.grows(_key(line), before, loaded.study)]
+    if extend:
+        changed = [line for line in changed if line not in grown]
+    if not changed:
+        return
+    name, differences = loaded.name, "\n    " + "\n    ".join(changed)
+    if extend:
         raise StudyError(
-            f"the sweep {loaded.name!r} was started with another study:\n    " + "\n    ".join(changed),
-            key="--name",
-            hint=f"run the changed study under a name of its own: --name {loaded.name}-2",
+            f"a sweep can grow by seeds and points, and by nothing else, but this would change {name!r}:{differences}",
+            key="extend",
+            choices=growth.GROWTH,
+            hint=f"every value that is there must stay; for another study: raysched sweep ... --name {name}-2",
         )
+    if len(grown) == len(changed):
+        raise StudyError(
+            f"the sweep {name!r} was started with a smaller study:{differences}",
+            key="--name",
+            hint=f"to add the new runs to the sweep: {growth.extend_command(name, before, loaded.study)}",
+        )
+    if _all_shrink(changed, loaded, before):
+        raise StudyError(
+            f"the sweep {name!r} has grown since this study started it:{differences}",
+            key="--name",
+            hint=f"to continue it as it is now: raysched resume {name}",
+        )
+    raise StudyError(
+        f"the sweep {name!r} was started with another study:{differences}",
+        key="--name",
+        hint=f"run the changed study under a name of its own: --name {name}-2",
+    )
+
+
+def _all_shrink(changed: Iterable[str], loaded: LoadedStudy, before: Study) -> bool:
+    return all(growth.grows(_key(line), loaded.study, before) for line in changed)
+
+
+def _key(line: str) -> str:
+    """Of a line of `diff`."""
+    return line.partition(": ")[0]
 
 
 def _changes(loaded: LoadedStudy, state: SweepState) -> list[str]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from raysched.errors import DamageError
+from raysched.records.files import sha256_file
+from raysched.records.history import read_segments
 from raysched.records.layout import AttemptLayout
 from raysched.records.ledger import AnyEntry, AttemptStarted
 from raysched.records.record import AttemptResult, Record, read_result
@@ -17,6 +19,16 @@ def claim(attempt: AttemptLayout) -> AttemptResult | None:
         return read_result(attempt.result)
     except (FileNotFoundError, DamageError):
         return None
+
+
+def is_whole(attempt: AttemptLayout, result: AttemptResult) -> bool:
+    """Whether everything that a result names, history, adapter and predictions, is there as it was written."""
+    try:
+        for _ in read_segments(attempt.segments, result.segments):
+            pass
+        return all(sha256_file(attempt.root / name) == digest for name, digest in result.files.items())
+    except (OSError, DamageError):
+        return False
 
 
 def was_started(result: AttemptResult, entries: Iterable[AnyEntry]) -> bool:

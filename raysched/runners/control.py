@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from raysched.errors import RayschedError, StoppedError
 from raysched.records.layout import SweepLayout
-from raysched.runners import requests
+from raysched.runners.requests import Request, Requests
 
 AGAIN = "the same command continues the sweep"
 
@@ -34,9 +35,18 @@ class Hold(Protocol):
 class Control:
     """Asked by the executor between two results. One thread calls it."""
 
-    def __init__(self, layout: SweepLayout, asked: Callable[[], int] = lambda: 0, holds: Sequence[Hold] = ()) -> None:
-        """`asked` gives the exit code of a signal, or 0."""
-        self.layout, self.asked, self._holds = layout, asked, holds
+    def __init__(
+        self,
+        layout: SweepLayout,
+        asked: Callable[[], int] = lambda: 0,
+        holds: Sequence[Hold] = (),
+        note: Callable[[str], object] = lambda _: None,
+    ) -> None:
+        """`asked` gives the exit code of a signal, or 0; `note` takes one line at every change of what is asked."""
+        self.layout, self.asked, self._holds, self._note = layout, asked, holds, note
+        self._requests = Requests(layout)
+        self._obeyed: Request | None = None
+        self._held: Held | None = None
 
     def stop(self) -> bool:
         """Workers save and stop, and the driver leaves."""
@@ -44,15 +54,37 @@ class Control:
 
     def why(self) -> RayschedError | None:
         """What but a signal makes the driver leave at once."""
-        if requests.pending(self.layout) == "stop":
-            return StoppedError("was asked to stop; everything done so far is saved", key=self.layout.name, hint=AGAIN)
+        request = self._request()
+        if request is not None and request.verb == "stop":
+            return StoppedError(
+                f"was asked to stop ({request}); everything done so far is saved", key=self.layout.name, hint=AGAIN
+            )
         held = self.held()
         return held.why if held is not None and held.now else None
 
     def paused(self) -> bool:
         """Workers save and stop, and the driver waits."""
-        return requests.pending(self.layout) == "pause"
+        request = self._request()
+        return request is not None and request.verb == "pause"
 
     def held(self) -> Held | None:
         """The first reason to launch nothing now."""
-        return next(filter(None, (hold() for hold in self._holds)), None)
+        self._held = next(filter(None, (hold() for hold in self._holds)), None)
+        return self._held
+
+    @property
+    def shown(self) -> str | None:
+        """Why nothing is launched, as the executor last saw it: for whoever watches from another thread."""
+        if self._obeyed is not None and self._obeyed.verb == "pause":
+            return f"paused, {self._obeyed}; raysched resume {self.layout.name} goes on"
+        return self._held.why.what if self._held is not None else None
+
+    def _request(self) -> Request | None:
+        """What other processes ask, said once in the sweep's own words."""
+        found = self._requests.standing()
+        if found != self._obeyed:
+            before, self._obeyed = self._obeyed, found
+            told = f"asked to {found.verb} by {found}" if found else f"the request to {before and before.verb} is over"
+            with contextlib.suppress(RayschedError):  # a ledger that takes nothing stops its driver soon enough
+                self._note(told)
+        return found

@@ -11,27 +11,25 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
-from raysched.errors import DamageError, StoppedError
+from raysched.errors import StoppedError
 from raysched.records.layout import SweepLayout
 from raysched.records.ledger import (
     AttemptEnded,
     AttemptStarted,
     Ended,
     Ledger,
-    Note,
-    PointTaken,
     Recorded,
     Told,
 )
-from raysched.records.record import AttemptResult, Record, read_record, write_record
+from raysched.records.record import AttemptResult, Record, write_record
 from raysched.records.state import SweepState
 from raysched.runners.assignment import Assignment, Progress
-from raysched.runners.claims import claim, is_behind, was_started
-from raysched.runners.policy import again
+from raysched.runners.claims import claim
+from raysched.runners.policy import advised, again
+from raysched.runners.recovery import open_cell, recover
 from raysched.search.cells import CellBook, SourceDevScore, Verdict
 from raysched.study.identity import Resolved, RunSpec
 from raysched.study.model import Study
-from raysched.study.space import Point
 
 if TYPE_CHECKING:  # importing Optuna takes a second, of every worker too
     from raysched.search.optuna_study import OptunaStudy
@@ -50,11 +48,15 @@ class Driver:
         ledger: Ledger,
         optuna: OptunaStudy,
         *,
+        retry: frozenset[str] | None = None,
         provenance: Mapping[str, Any] | None = None,
         recorded: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`recorded` is called after every change of the ledger that an uploader may want to see."""
+        """`retry` are failed runs that get another try, an empty set all of them.
+
+        `recorded` is called after every change of the ledger that an uploader may want to see.
+        """
         self.layout, self.study, self.resolved = layout, study, resolved
         self.ledger, self.optuna = ledger, optuna
         self.provenance = dict(provenance or {})
@@ -74,72 +76,7 @@ class Driver:
         """Runs that were tested on what came later, by this driver."""
         self.all_asked = False
         self.stopping = False
-        self._recover()
-
-    # -- start ------------------------------------------------------------------------------------------------
-
-    def _recover(self) -> None:
-        """Cells of earlier drivers, whose every end is known by its record."""
-        asked = {trial.number: trial for trial in self.optuna.asked()}
-        for number in sorted(self.state.points):
-            if number not in asked:
-                raise DamageError(
-                    f"point {number} of the ledger is not in the search database",
-                    key=str(self.layout.optuna),
-                    hint="restore the file from a copy; the records and the ledger are whole",
-                )
-            self._open(number, asked[number].point)
-
-    def _open(self, number: int, point: Point) -> None:
-        """Open a cell; runs that have a record, or an unrecorded but complete result, have ended already."""
-        specs = {seed: RunSpec.make(self.study, self.resolved, point, seed) for seed in self.study.seeds}
-        first = next(iter(specs.values()))
-        if number not in self.state.points:
-            self._append(
-                PointTaken(
-                    number=number,
-                    params=point.params(),
-                    cell_id=first.cell_id,
-                    run_ids={seed: spec.run_id for seed, spec in specs.items()},
-                )
-            )
-        verdict = self.book.open(number, point, {seed: spec.run_id for seed, spec in specs.items()})
-        for spec in specs.values():
-            self.specs[spec.run_id] = spec
-            record = self._known(spec)
-            if record is not None:
-                verdict = self._end(record)
-                if record.status == "finished" and is_behind(spec, record):
-                    self.behind[spec.run_id] = None
-        if verdict is not None:
-            self._tell(verdict)
-
-    def _known(self, spec: RunSpec) -> Record | None:
-        """The run's record, if it is done; an attempt that finished just before its driver died is accepted now."""
-        run = self.layout.run(spec.run_id)
-        try:
-            record = read_record(run.record)
-        except FileNotFoundError:
-            record = None
-        except DamageError as error:
-            self._append(Note(text=f"record passed over: {error}", run_id=spec.run_id))
-            record = None
-        if record is not None and spec.run_id not in self.state.recorded:
-            self._append(Recorded(run_id=record.run_id, status=record.status))
-        if record is not None and (record.status != "finished" or not is_behind(spec, record)):
-            return record
-        tested = record.tests.keys() if record is not None else frozenset()
-        for _, _, attempt in reversed(run.attempts()):
-            result = claim(attempt)
-            if (
-                result is None
-                or result.status != "finished"
-                or not was_started(result, (*self.ledger.entries, *self.state.attempts.values()))
-            ):
-                continue
-            if record is None or result.tests.keys() > tested:
-                return self._record(spec, result)
-        return record
+        recover(self, retry)
 
     # -- work -------------------------------------------------------------------------------------------------
 
@@ -171,7 +108,7 @@ class Driver:
             if asked is None:
                 self.all_asked = True
             elif all(cell.number != asked.number for cell in self.book.cells):
-                self._open(asked.number, asked.point)
+                open_cell(self, asked.number, asked.point)
             run = self.book.next_run()
         if run is not None:
             assignment = self._start(run.run_id)
@@ -190,10 +127,10 @@ class Driver:
             epoch=self.ledger.epoch,
             number=self.state.n_attempts.get(run_id, 0) + 1,
             sweep=self.layout.name,
-            storage=str(self.layout.storage),
+            storage=self.layout.uri,
             late=late,
         )
-        self._append(AttemptStarted(run_id=run_id, attempt=assignment.number))
+        self.append(AttemptStarted(run_id=run_id, attempt=assignment.number))
         self.tries[run_id] = self.tries.get(run_id, 0) + 1
         self.running[assignment.key] = Progress(assignment=assignment, clock=self.clock())
         return assignment
@@ -215,7 +152,7 @@ class Driver:
             result = claim(assignment.layout)
             if result is not None and (result.epoch, result.attempt) == (assignment.epoch, assignment.number):
                 self._attempt_ended(assignment, "finished")
-                record = self._record(spec, result)
+                record = self.accept(spec, result)
                 if assignment.late:
                     self.records[spec.run_id] = record
                     self.n_tested += 1
@@ -240,9 +177,9 @@ class Driver:
                 attempt=assignment.number,
                 status=status,
                 cause=cause or "code",
-                message=message,
+                message=advised(cause, message, self.study.resources.gpu),
             )
-            self._finish(self._record(spec, result))
+            self._finish(self.accept(spec, result))
 
     def _late_ended(self, spec: RunSpec, outcome: str, cause: str | None, message: str) -> None:
         """A test of a done run did not come to its end: the run stays what it was."""
@@ -254,7 +191,7 @@ class Driver:
         self.untested[spec.run_id] = f"{cause}: {message}"
 
     def _attempt_ended(self, assignment: Assignment, outcome: Any, cause: str | None = None, message: str = "") -> None:
-        self._append(
+        self.append(
             AttemptEnded(
                 run_id=assignment.spec.run_id,
                 attempt=assignment.number,
@@ -264,37 +201,39 @@ class Driver:
             )
         )
 
-    def _record(self, spec: RunSpec, result: AttemptResult) -> Record:
+    def accept(self, spec: RunSpec, result: AttemptResult) -> Record:
         """Accept an attempt's end: the run is done from here on."""
         result = result.model_copy(
             update={"provenance": self.provenance | {k: v for k, v in result.provenance.items() if v}}
         )
         record = result.to_record(cell_id=spec.cell_id, params=spec.point.params(), seed=spec.seed)
         write_record(self.layout.run(spec.run_id).record, record)
-        self._append(Recorded(run_id=record.run_id, status=record.status))
+        self.append(Recorded(run_id=record.run_id, status=record.status))
         return record
 
     def _finish(self, record: Record) -> None:
-        verdict = self._end(record)
+        verdict = self.end(record)
         if verdict is not None:
-            self._tell(verdict)
+            self.tell(verdict)
 
-    def _end(self, record: Record) -> Verdict | None:
+    def end(self, record: Record) -> Verdict | None:
+        """A run has ended, now or under an earlier driver; the verdict if that completes its cell."""
         self.records[record.run_id] = record
         if record.status == "finished":
             score = SourceDevScore.of(record.source_dev, self.study.search.objective)
             return self.book.finished(record.run_id, score)
         return self.book.failed(record.run_id, record.cause or "code")
 
-    def _tell(self, verdict: Verdict) -> None:
-        """Tell Optuna a complete cell, once: the same again changes nothing there."""
-        self.optuna.tell(verdict.number, verdict.mean, verdict.attrs())
-        if verdict.number not in self.state.told:
-            self._append(
-                Told(number=verdict.number, state="fail" if verdict.mean is None else "complete", value=verdict.mean)
-            )
+    def tell(self, verdict: Verdict) -> None:
+        """Tell Optuna a complete cell: the same again changes nothing, and other words only where the cell grew."""
+        number, told = verdict.number, verdict.number in self.state.told
+        tell = self.optuna.amend if number in self.state.grown and not told else self.optuna.tell
+        tell(number, verdict.mean, verdict.attrs())
+        if not told:
+            self.append(Told(number=number, state="fail" if verdict.mean is None else "complete", value=verdict.mean))
 
-    def _append(self, entry: Any) -> None:
+    def append(self, entry: Any) -> None:
+        """Into the ledger, and into what is known of it."""
         self.state.add(self.ledger.append(entry))
         self.notify()
 
@@ -308,7 +247,7 @@ class Driver:
             outcome = "stopped"
         else:
             outcome = "failed" if any(record.status != "finished" for record in self.records.values()) else "finished"
-        self._append(Ended(outcome=outcome))  # type: ignore[arg-type]
+        self.append(Ended(outcome=outcome))  # type: ignore[arg-type]
 
     def raise_unless_complete(self) -> None:
         """Raises StoppedError where the budget of hours ended the sweep early."""

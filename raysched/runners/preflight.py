@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,6 +26,8 @@ from raysched.training.schedules import schedule_config
 MIN_FREE_BYTES = 200 * 1024**2
 SPECIAL_TOKENS = 4
 """Of a pair of texts, as XLM-R has them."""
+UNSAFE = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
+"""Environment variable that makes torch run whatever code a file holds."""
 WAYS = "give a folder, a hub name owner/name, or mini"
 
 
@@ -36,8 +39,9 @@ def resolve(study: Study, *, device: str, known: Resolved | None = None) -> Reso
 
     Raises:
         MissingError: a file, a hub repository or the hub itself is not there.
-        StudyError: a file is not what it should be.
+        StudyError: a file is not what it should be, or torch is told to trust every file.
     """
+    refuse_unsafe_loading()
     data = sources.resolve(study, known=_data_of(known))
     return Resolved(
         train=data.train,
@@ -56,6 +60,7 @@ def resolve_tests(study: Study, *, device: str, known: Resolved | None = None, f
 
     Raises as `resolve` does.
     """
+    refuse_unsafe_loading()
     tests = sources.resolve_tests(study, known=_data_of(known))
     nothing = Content(where="not looked at", revision="")
     return Resolved(
@@ -246,6 +251,16 @@ def _replay(study: Study) -> Content | None:
     if not path.is_file():
         raise MissingError(f"there is no file {path}", key="training.replay")
     return Content(where=study.training.replay, revision=files.sha256_file(path), path=str(path.resolve()))
+
+
+def refuse_unsafe_loading() -> None:
+    """Raises StudyError where the environment turns off what keeps a file of weights from running code."""
+    if os.environ.get(UNSAFE):
+        raise StudyError(
+            f"must not be set, but got {os.environ[UNSAFE]}: files of weights could run any code",
+            key=UNSAFE,
+            hint=f"unset {UNSAFE}",
+        )
 
 
 def check_disk(folder: Path) -> None:

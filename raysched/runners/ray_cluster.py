@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import logging
 import os
 import secrets
 import shutil
+import sys
 import tempfile
-from collections.abc import Iterator
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from raysched.errors import MissingError
-from raysched.runners.worker import limit_threads
 from raysched.study.model import Resources, Study
 
 for _name, _value in {
@@ -38,17 +40,55 @@ from ray.exceptions import RayError  # noqa: E402
 PRIVATE = "rs-"
 """Prefix of a private cluster's folder in /tmp: sockets below it must have short names."""
 OWNER = "driver.pid"
+SLOTS_EVERY_S = 2.0
+"""The nodes of the cluster are counted so often."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cluster:
-    """What a sweep runs on: the slots for its runs, and the device they get."""
+    """What a sweep runs on: what one run takes, the device it gets, and the slots for runs at the start."""
 
     slots: int
     cpu: float
     gpu: float
     memory_bytes: int | None
     device: str
+    max_concurrent: int | None = None
+
+    def now(self) -> int:
+        """Slots on the nodes that are alive now and are not being taken away."""
+        return min(_fitting(_nodes(), _wanted(self)), self.max_concurrent or sys.maxsize)
+
+
+class Slots:
+    """How many runs fit: nodes join and leave while a sweep runs. Asked often, it asks Ray seldom."""
+
+    def __init__(
+        self,
+        now: Callable[[], int],
+        start: int,
+        *,
+        say: Callable[[str], object] = lambda _: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`say` takes a line at every change of the number, with the time since when there is none."""
+        self._now, self._slots, self._say, self._clock = now, start, say, clock
+        self._looked = clock()
+
+    def __call__(self) -> int:
+        if self._clock() - self._looked >= SLOTS_EVERY_S:
+            self._looked, before = self._clock(), self._slots
+            with contextlib.suppress(RayError, OSError, RuntimeError):  # a head that does not answer now: what is known still holds
+                self._slots = self._now()
+            if self._slots != before:
+                runs = f"{self._slots} run{'s' if self._slots > 1 else ''}"
+                self._say(f"{runs} at a time from here" if self._slots else _waiting())
+        return self._slots
+
+
+def _waiting() -> str:
+    since = datetime.datetime.now().astimezone().isoformat(sep=" ", timespec="seconds")
+    return f"no machine of the cluster has room for a run; waiting for one since {since}"
 
 
 @contextlib.contextmanager
@@ -60,6 +100,8 @@ def cluster(address: str | None, study: Study, max_concurrent: int | None) -> It
     Raises:
         MissingError: no cluster answers, or it can never give what a run asks for.
     """
+    from raysched.runners.worker import limit_threads  # and torch with it, which no light process needs
+
     limit_threads(study.training.threads)
     with _connected(address):
         yield _fit(study.resources, max_concurrent)
@@ -72,7 +114,8 @@ def _connected(address: str | None) -> Iterator[None]:
     if address:
         options["address"] = address
     else:
-        _sweep_up()
+        sweep_up(Path("/tmp"), PRIVATE)
+        os.environ["RAY_AUTH_MODE"] = "token"  # whatever the environment says of other clusters
         private = Path(tempfile.mkdtemp(prefix=PRIVATE, dir="/tmp"))
         (private / OWNER).write_text(str(os.getpid()))
         if not {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys():
@@ -99,14 +142,15 @@ def _connected(address: str | None) -> Iterator[None]:
 
 def _fit(resources: Resources, max_concurrent: int | None) -> Cluster:
     """How many runs fit on the nodes that are alive now."""
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    nodes = _nodes()
     gpus = max((node.get("GPU", 0) for node in nodes), default=0)
     gpu = (1.0 if gpus >= 1 else 0.0) if resources.gpu == "auto" else float(resources.gpu)
     memory = int(resources.memory_gb * 1e9) if resources.memory_gb else None
-    wanted = {"CPU": resources.cpu, "GPU": gpu, "memory": float(memory or 0)}
-    slots = 0
-    for node in nodes:
-        slots += int(min((node.get(name, 0) / amount + 1e-9 for name, amount in wanted.items() if amount), default=0))
+    found = Cluster(
+        slots=0, cpu=resources.cpu, gpu=gpu, memory_bytes=memory, device="cpu", max_concurrent=max_concurrent
+    )
+    wanted = _wanted(found)
+    slots = _fitting(nodes, wanted)
     if slots == 0:
         largest = {name: max((node.get(name, 0) for node in nodes), default=0) for name in wanted}
         short = [name for name, amount in wanted.items() if amount > largest[name]]
@@ -124,8 +168,28 @@ def _fit(resources: Resources, max_concurrent: int | None) -> Cluster:
     if gpu:
         probe = ray.remote(num_cpus=0, num_gpus=gpu, max_retries=0)(_has_cuda)
         device = "cuda" if ray.get(probe.remote(), timeout=120) else "cpu"
-    return Cluster(
-        slots=min(slots, max_concurrent or slots), cpu=resources.cpu, gpu=gpu, memory_bytes=memory, device=device
+    return replace(found, slots=min(slots, max_concurrent or slots), device=device)
+
+
+def _nodes() -> list[dict[str, float]]:
+    """Resources of the nodes that are alive; those that are being taken away get nothing new."""
+    try:
+        leaving = set(ray._private.state.state.get_draining_nodes())
+    except Exception:  # not a public part of Ray
+        leaving = set()
+    return [node["Resources"] for node in ray.nodes() if node["Alive"] and node["NodeID"] not in leaving]
+
+
+def _wanted(one: Cluster) -> dict[str, float]:
+    """What one run takes."""
+    return {"CPU": one.cpu, "GPU": one.gpu, "memory": float(one.memory_bytes or 0)}
+
+
+def _fitting(nodes: list[dict[str, float]], wanted: Mapping[str, float]) -> int:
+    """How many runs fit on the nodes."""
+    asked = {name: amount for name, amount in wanted.items() if amount}
+    return sum(
+        int(min((node.get(name, 0) / amount + 1e-9 for name, amount in asked.items()), default=0)) for node in nodes
     )
 
 
@@ -135,9 +199,9 @@ def _has_cuda() -> bool:
     return torch.cuda.is_available()
 
 
-def _sweep_up() -> None:
-    """Remove what clusters of drivers that were killed left behind."""
-    for owner in Path("/tmp").glob(f"{PRIVATE}*/{OWNER}"):
+def sweep_up(folder: Path, prefix: str) -> None:
+    """Remove what drivers that were killed left behind in `folder`; each of theirs names its owner."""
+    for owner in folder.glob(f"{prefix}*/{OWNER}"):
         with contextlib.suppress(OSError, ValueError):
             if owner.stat().st_uid == os.getuid() and not Path(f"/proc/{int(owner.read_text())}").exists():
                 shutil.rmtree(owner.parent, ignore_errors=True)

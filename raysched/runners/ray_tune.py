@@ -17,66 +17,41 @@ from typing import Any
 
 from raysched.errors import RayschedError, StoppedError
 from raysched.records import files
-from raysched.runners import ray_inputs
 from raysched.runners.control import Control
 from raysched.runners.driver import Driver
-from raysched.runners.ray_cluster import Cluster  # before ray itself: it sets what ray reads at import
-from raysched.runners.worker import Worker, stop_file
+from raysched.runners.ray_cluster import OWNER, Cluster, Slots, sweep_up  # before ray itself: it sets what ray reads
+from raysched.runners.ray_ends import Ends, Watchdog, classify, one_loss_ends_one_trial
+from raysched.runners.ray_run import AdapterRun
+from raysched.runners.worker import stop_file
 
-from ray import cloudpickle, tune  # isort: skip
-from ray.exceptions import NodeDiedError, OutOfMemoryError  # isort: skip
+from ray import tune  # isort: skip
+from ray.tune.execution import class_cache  # isort: skip
 from ray.tune.search import Searcher  # isort: skip
+
+# Tune would hand the driver's keys to its actors by way of the cluster's own logs; nodes have keys of their own.
+class_cache.ENV_VARS_TO_PROPAGATE -= {name for name in class_cache.ENV_VARS_TO_PROPAGATE if name.startswith("AWS_")}
 
 logger = logging.getLogger(__name__)
 
+SEEN_S = 2.5
+"""A worker that still speaks so long after it was asked does not see the file that asks: Tune stops it."""
 GRACE_S = 4.0
 """So long workers may take to save and stop when asked; after that they are ended."""
+LEAVE_S = 2.0
+"""After so much more the executor leaves, whatever it still waits for."""
 WAIT_S = 0.5
 """Between two looks at what holds a sweep up."""
 RESTARTS = 3
-"""So many times an executor that broke is started again from the ledger."""
-
-
-class AdapterRun(tune.Trainable):
-    """One adapter run on its share of a GPU. The actor is reused: its bench stays warm from run to run."""
-
-    def setup(self, config: dict[str, Any]) -> None:
-        from raysched.runners.assignment import Assignment
-
-        if not hasattr(self, "_worker"):
-            os.environ["HF_HUB_OFFLINE"] = "1"  # preflight has fetched what is needed
-            self._worker = Worker(localize=ray_inputs.localize)
-        self._worker.take(Assignment.from_json(config["assignment"]))
-
-    def reset_config(self, new_config: dict[str, Any]) -> bool:
-        self.setup(new_config)
-        return True
-
-    def step(self) -> dict[str, Any]:
-        report = self._worker.advance()
-        return {
-            "done": report.outcome is not None,
-            "at_step": report.step,
-            "of_steps": report.total,
-            "outcome": report.outcome or "",
-            "cause": report.cause or "",
-            "message": report.message,
-        }
-
-    def cleanup(self) -> None:
-        self._worker.save()
-
-    def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Runs keep their own checkpoints, in the sweep's storage."""
-
-    def load_checkpoint(self, checkpoint: Any) -> None:
-        """See `save_checkpoint`."""
+RESTARTS_S = 3600.0
+"""An executor that broke is started again from the ledger, so many times in so many seconds."""
+PRIVATE = "raysched-tune-"
 
 
 class Hand(Searcher):
     """Hands Tune the driver's next attempt. It keeps nothing of its own, so a pickle of it is empty."""
 
-    def __init__(self, driver: Driver, slots: int, control: Control) -> None:
+    def __init__(self, driver: Driver, slots: Callable[[], int], control: Control) -> None:
+        """`slots` says how many runs may be out now."""
         super().__init__(metric="at_step", mode="max")
         self._driver, self._slots, self._control = driver, slots, control
         self.keys: dict[str, str] = {}
@@ -98,7 +73,7 @@ class Hand(Searcher):
             return Searcher.FINISHED
         if control.held() is not None:
             return None if driver.running else Searcher.FINISHED
-        if len(driver.running) >= self._slots:
+        if len(driver.running) >= self._slots():
             return None
         assignment = driver.next()
         if assignment is None:
@@ -133,90 +108,71 @@ class Hand(Searcher):
         return {}
 
 
-class Ends(tune.Callback):
-    """Tells the driver why an attempt left its worker without a word."""
-
-    def __init__(self, hand: Hand) -> None:
-        self._hand = hand
-
-    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        error = _why(trial)
-        self._hand.ended(trial.trial_id, "lost", classify(error), str(error)[:500])
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {}
-
-
-def _why(trial: Any) -> BaseException | None:
-    """The exception that ended a trial: Tune has just written it into its private folder, and copies it only later."""
-    path = trial.pickled_error_file
-    if path is None or not Path(path).is_file():
-        return None
-    with Path(path).open("rb") as file:
-        return cloudpickle.load(file)  # type: ignore[no-any-return]
-
-
-def classify(error: BaseException | None) -> str:
-    """The cause of an exception that left Ray."""
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, OutOfMemoryError):
-            return "oom"
-        if isinstance(seen, NodeDiedError):
-            return "node_lost"
-        seen = seen.__cause__ or getattr(seen, "cause", None)
-    # Whole phrases: what Ray says of any dead worker speaks of memory, killing and nodes as well.
-    text = str(error)
-    if "running low on memory" in text:
-        return "oom"
-    if "its node has died" in text:
-        return "node_lost"
-    return "worker_lost"
-
-
 class _Stopper(tune.Stopper):
-    """Ends what has not stopped by itself within the grace time."""
+    """Ends trials whose workers did not see that they were asked to stop, and at last the whole Tune run."""
 
-    def __init__(self, late: Callable[[], bool]) -> None:
-        self._late = late
+    def __init__(self, asked_for: Callable[[], float], broken: Callable[[], bool] = lambda: False) -> None:
+        """`asked_for`: seconds since workers were asked to stop."""
+        self._asked_for, self._broken = asked_for, broken
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-        return False
+        return self._asked_for() > SEEN_S  # its actor saves as it is cleaned up
 
     def stop_all(self) -> bool:
-        return self._late()
+        return self._asked_for() > GRACE_S + LEAVE_S or self._broken()
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
 
 
-def execute(driver: Driver, on: Cluster, control: Control) -> None:
+class Asked:
+    """Asks workers to save and stop when the driver is to stop or to pause, and counts the time since."""
+
+    def __init__(self, driver: Driver, control: Control, clock: Callable[[], float] = time.monotonic) -> None:
+        self._driver, self._control, self._clock = driver, control, clock
+        self._at: float | None = None
+
+    def since(self) -> float:
+        """Seconds since workers were asked; 0 before that. Once asked, they are not told to go on."""
+        if self._at is None and (self._control.stop() or self._control.paused()):
+            self._at = self._clock()
+            files.write_atomic(stop_file(self._driver.layout), str(self._driver.ledger.epoch))
+            self._driver.layout.push(stop_file(self._driver.layout))
+        return self._clock() - self._at if self._at is not None else 0.0
+
+
+def execute(driver: Driver, on: Cluster, control: Control, say: Callable[[str], object] = logger.warning) -> None:
     """Run what the driver has to do until it is done, or asked to stop; workers then save and stop.
 
-    A pause lets the workers save and stop as well; the driver waits until it is over.
+    A pause lets the workers save and stop as well; the driver waits until it is over. `say` takes what the user
+    should know meanwhile, a line each.
 
     Raises:
-        StoppedError: Tune broke more often than `RESTARTS` times, or what holds the sweep up does not end.
+        StoppedError: Tune broke more often than `RESTARTS` times an hour, or what holds the sweep up does not end.
     """
-    broke = 0
+    sweep_up(Path(tempfile.gettempdir()), PRIVATE)
+    slots = Slots(on.now, on.slots, say=say)
+    broke: list[float] = []
     while True:
         driver.stopping = False
         if driver.done:
             return
         stop_file(driver.layout).unlink(missing_ok=True)
+        driver.layout.push(stop_file(driver.layout))
         try:
-            _fit_once(driver, on, control)
+            _fit_once(driver, on, slots, control)
         except RayschedError:
             raise
         except Exception as error:
-            # Ray's memory monitor, for one, makes Tune raise: the ledger knows what is left to do.
-            broke += 1
-            logger.warning("the executor broke (%s) and is started again", type(error).__name__)
-            for key in list(driver.running):
-                driver.ended(key, "lost", classify(error), str(error)[:500])
-            if broke > RESTARTS:
+            now = time.monotonic()
+            broke = [*(at for at in broke if now - at < RESTARTS_S), now]
+            say(f"the executor broke ({type(error).__name__}: {str(error)[:200]}) and is started again")
+            cause = classify(error)
+            for key in list(driver.running):  # no fault of theirs, unless the cause is one that runs have
+                driver.ended(key, "stopped" if cause == "unknown" else "lost", cause, str(error)[:500])
+            if len(broke) > RESTARTS:
                 raise StoppedError(
-                    f"the executor broke {broke} times, last with {type(error).__name__}: {error}",
+                    f"the executor broke {len(broke)} times within an hour, last with {type(error).__name__}: {error}",
                     hint="look at the worker's logs; the same command continues the sweep",
                 ) from error
         _wait(control)
@@ -238,41 +194,37 @@ def _wait(control: Control) -> None:
         time.sleep(WAIT_S)
 
 
-def _fit_once(driver: Driver, on: Cluster, control: Control) -> None:
-    hand = Hand(driver, on.slots, control)
-    asked_at: list[float] = []
-
-    def late() -> bool:
-        if (control.stop() or control.paused()) and not asked_at:
-            asked_at.append(time.monotonic())
-            files.write_atomic(stop_file(driver.layout), str(driver.ledger.epoch))
-        return bool(asked_at) and time.monotonic() - asked_at[0] > GRACE_S
-
+def _fit_once(driver: Driver, on: Cluster, slots: Callable[[], int], control: Control) -> None:
+    hand = Hand(driver, slots, control)
+    asked = Asked(driver, control)
+    ends = Ends(hand, Watchdog(driver.study.budget.hang_s), lambda: asked.since() > GRACE_S)
     bundle: dict[str, float] = {"CPU": on.cpu}
     if on.gpu:
         bundle["GPU"] = on.gpu
     if on.memory_bytes:
         bundle["memory"] = on.memory_bytes
-    private = tempfile.mkdtemp(prefix="raysched-tune-")
+    private = Path(tempfile.mkdtemp(prefix=PRIVATE))
+    (private / OWNER).write_text(str(os.getpid()))
     try:
-        tune.Tuner(
-            tune.with_resources(AdapterRun, tune.PlacementGroupFactory([bundle])),
-            tune_config=tune.TuneConfig(
-                search_alg=hand,
-                num_samples=-1,
-                reuse_actors=True,
-                trial_name_creator=lambda trial: trial.trial_id,
-                trial_dirname_creator=lambda trial: trial.trial_id,
-            ),
-            run_config=tune.RunConfig(
-                name="sweep",
-                storage_path=private,
-                stop=_Stopper(lambda: late() or hand.fatal is not None),
-                verbose=0,
-                callbacks=[Ends(hand)],
-                failure_config=tune.FailureConfig(max_failures=0),
-            ),
-        ).fit()
+        with one_loss_ends_one_trial():
+            tune.Tuner(
+                tune.with_resources(AdapterRun, tune.PlacementGroupFactory([bundle])),
+                tune_config=tune.TuneConfig(
+                    search_alg=hand,
+                    num_samples=-1,
+                    reuse_actors=True,
+                    trial_name_creator=lambda trial: trial.trial_id,
+                    trial_dirname_creator=lambda trial: trial.trial_id,
+                ),
+                run_config=tune.RunConfig(
+                    name="sweep",
+                    storage_path=str(private),
+                    stop=_Stopper(asked.since, lambda: hand.fatal is not None),
+                    verbose=0,
+                    callbacks=[ends],
+                    failure_config=tune.FailureConfig(max_failures=0),
+                ),
+            ).fit()
         if hand.fatal is not None:
             raise hand.fatal
         for key in list(driver.running):  # ended by the stopper: what they saved is in their folders

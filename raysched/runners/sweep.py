@@ -7,10 +7,10 @@ import hashlib
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from raysched.errors import (
     DONE,
@@ -22,17 +22,26 @@ from raysched.records import ledger as ledgers
 from raysched.records.layout import SweepLayout
 from raysched.records.ledger import Ledger, Note, Opened
 from raysched.records.state import SweepState
-from raysched.runners import preflight
+from raysched.runners import preflight, requests
 from raysched.runners.changes import known_resolved, previous, refuse_changes, refuse_other_inputs, tests_changed
 from raysched.runners.control import AGAIN, Control, Hold
 from raysched.runners.driver import Driver
 from raysched.runners.holding import hold
 from raysched.runners.options import Options
+from raysched.runners.outage import Outage
+from raysched.runners.searching import database, open_search, refuse_other_database
 from raysched.runners.signals import interrupted_by, signals
+from raysched.runners.space import SpaceHold
 from raysched.study.load import LoadedStudy
 from raysched.tracking import provenance
-from raysched.tracking.mlflow_store import Store, sqlite_uri
+from raysched.tracking.mlflow_store import Store
+from raysched.tracking.rows import mask
+from raysched.tracking.target import remember, target
+from raysched.tracking.tree import holds_all
 from raysched.tracking.uploader import Uploader
+
+if TYPE_CHECKING:  # it imports torch
+    from raysched.runners.smoke import Smoked
 
 DRAIN_S = 60.0
 """So long the end of a sweep waits for the tracking server; the rest is uploaded by the next start."""
@@ -46,8 +55,11 @@ class Watcher(Protocol):
     def stage(self, text: str) -> None:
         """What is being prepared."""
 
-    def started(self, driver: Driver, slots: int) -> None:
-        """Runs are launched from now on; the driver may be looked at from another thread."""
+    def smoked(self, found: Sequence[Smoked]) -> None:
+        """How the tiny runs before the real ones went."""
+
+    def started(self, driver: Driver, slots: int, control: Control) -> None:
+        """Runs are launched from now on; the driver, and `control.shown`, may be looked at from another thread."""
 
     def warn(self, text: str) -> None:
         """Something the user should know, which stops nothing."""
@@ -105,9 +117,12 @@ def sweep(loaded: LoadedStudy, options: Options, watcher: Watcher) -> Outcome:
             lost = stack.enter_context(hold(layout, options))
             state = previous(layout)
         refuse_changes(loaded, state, extend=options.extend)
-        uri = options.mlflow_uri or sqlite_uri(layout.mlflow_db)
+        refuse_other_database(layout, state, options)
+        uri = target(layout, options.mlflow_uri)
         if state is not None and _nothing_left(state, uri, loaded, options):
             return _outcome(layout, state, uri, n_new=0, uploaded=True)
+        if state is not None:
+            requests.begin(layout)
         watcher.stage("checking data, models and tracking")
         preflight.check_disk(layout.storage)
         known = known_resolved(state)
@@ -127,7 +142,6 @@ def sweep(loaded: LoadedStudy, options: Options, watcher: Watcher) -> Outcome:
 
         # Heavy, and of no use to a sweep that was refused above.
         from raysched.runners import ray_cluster, ray_inputs, ray_tune
-        from raysched.search.optuna_study import OptunaStudy, study_name
 
         watcher.stage("connecting to Ray" if options.address else "starting Ray")
         on = stack.enter_context(ray_cluster.cluster(options.address, loaded.study, options.max_concurrent))
@@ -137,36 +151,56 @@ def sweep(loaded: LoadedStudy, options: Options, watcher: Watcher) -> Outcome:
                 hint=f"continue it where a {known.device} is, or start another sweep: --name {loaded.name}-2",
             )
         resolved = resolved.model_copy(update={"device": on.device})
-        stack.enter_context(ray_inputs.offered(resolved))
+        if options.address:  # a cluster of our own is this machine alone
+            stack.enter_context(ray_inputs.offered(resolved))
         if lost is None:
             layout.create()
             lost = stack.enter_context(hold(layout, options))
             refuse_changes(loaded, previous(layout))  # another driver may have come and gone since
+        if options.smoke:
+            from raysched.runners import ray_smoke, smoke
+
+            watcher.smoked(found := ray_smoke.run(loaded.study, resolved, on, layout, watcher.stage))
+            if (refused := smoke.refusal(found, layout.name)) is not None:
+                raise refused
         ledger = stack.enter_context(
             contextlib.closing(Ledger.take_over(layout.ledger, host=socket.gethostname(), pid=os.getpid()))
         )
         study_json = loaded.study.model_dump(mode="json")
         facts = provenance.collect()
         if state is None or state.opened is None or state.opened.study != study_json:
-            ledger.append(Opened(study=study_json, resolved=resolved.model_dump(mode="json"), provenance=facts))
+            inputs, place = resolved.model_dump(mode="json"), database(layout, options)
+            ledger.append(Opened(study=study_json, resolved=inputs, provenance=facts, database=place))
         ledger.entries = tuple(ledgers.read(layout.ledger))
-        first = next(entry for entry in ledger.entries if isinstance(entry, Opened))
-        search = loaded.study.search
         optuna = stack.enter_context(
-            contextlib.closing(
-                OptunaStudy(options.optuna_uri or layout.optuna, study_name(layout.name, search, first.uid), search)
-            )
+            contextlib.closing(open_search(layout, options, loaded.study.search, ledger.entries))
         )
+        remember(layout, uri)
         uploader = Uploader(layout, store)
-        driver = Driver(layout, loaded.study, resolved, ledger, optuna, provenance=facts, recorded=uploader.wake)
+        away: list[Hold] = [] if options.allow_offline_tracking else [Outage(uploader.state, name=layout.name, uri=uri)]
+        driver = Driver(
+            layout,
+            loaded.study,
+            resolved,
+            ledger,
+            optuna,
+            retry=options.retry,
+            provenance=facts,
+            recorded=uploader.wake,
+        )
         before = len(driver.records)
         uploader.start()
         uploaded, exit_code = False, 0
         with signals() as asked:  # to the very end: a signal during the upload ends it as well
-            control = Control(layout, asked, holds=[lost])
+            control = Control(
+                layout,
+                asked,
+                holds=[lost, SpaceHold(layout.root), *away],
+                note=lambda text: ledger.append(Note(text=text)),
+            )
             try:
-                watcher.started(driver, on.slots)
-                ray_tune.execute(driver, on, control)
+                watcher.started(driver, on.slots, control)
+                ray_tune.execute(driver, on, control, watcher.warn)
             finally:
                 try:
                     driver.close()
@@ -222,12 +256,15 @@ def _drain(uploader: Uploader, asked: Callable[[], int]) -> bool:
 
 def _uploaded_to(uri: str) -> str:
     """The ledger's word that a tracking store holds everything; the address itself may hold a password."""
-    return f"tracking complete: {hashlib.sha256(uri.encode()).hexdigest()[:16]}"
+    return f"tracking complete: {hashlib.sha256(mask(uri).encode()).hexdigest()[:16]}"
 
 
 def _nothing_left(state: SweepState, uri: str, loaded: LoadedStudy, options: Options) -> bool:
     """Whether every run has ended and the store at `uri` holds them all: then nothing needs to be started."""
-    if state.ended is None or state.ended.outcome == "stopped" or state.last_note != _uploaded_to(uri):
+    if state.ended is None or state.ended.outcome == "stopped":
+        return False
+    layout = SweepLayout(options.storage, loaded.name)
+    if state.last_note != _uploaded_to(uri) and not holds_all(layout, Store(uri, layout.name), state.ended):
         return False
     return not (options.extend or options.retry is not None or tests_changed(loaded, state))
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 import time
 import traceback
 from collections.abc import Callable
@@ -25,6 +27,10 @@ from raysched.training.late_evaluation import LateEvaluation
 
 SLICE_S = 1.0
 """How long a worker trains between two looks at the outside."""
+LOOK_S = 2.0
+"""Between two looks into an object store for the driver's request to stop."""
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""What the system says of a disk, a quota or a file that takes no more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,24 +58,38 @@ def _classify(error: Exception) -> tuple[str, str]:
     if isinstance(error, torch.OutOfMemoryError):
         return "failed", "cuda_oom"
     if isinstance(error, MemoryError):
-        return "failed", "oom"
+        return "failed", "memory"
     if isinstance(error, DamageError):
         return "failed", "checkpoint"
+    if isinstance(error, OSError):  # an object store that is away is one as well
+        return "failed", "storage"
     if isinstance(error, (StudyError, MissingError)):
         return "failed", "data"
-    if isinstance(error, OSError):
-        return "failed", "storage"
     return "failed", "code"
+
+
+def _told(error: Exception, folder: Path) -> str:
+    """An exception in words; of a disk that is full, where it is and what is free there."""
+    text = f"{type(error).__name__}: {error}"
+    if isinstance(error, OSError) and error.errno in FULL:
+        there = next(parent for parent in (folder, *folder.parents) if parent.exists())
+        text += f"; {shutil.disk_usage(there).free} bytes are free on the disk of {there}"
+    return text
 
 
 class Worker:
     """Keeps one bench warm; `take` an assignment, `advance` it until its report has an outcome."""
 
-    def __init__(self, localize: Callable[[Resolved], Resolved] = lambda resolved: resolved) -> None:
-        """`localize` gives the same inputs, at paths that exist on this machine."""
-        self._localize = localize
+    def __init__(
+        self,
+        localize: Callable[[Resolved], Resolved] = lambda resolved: resolved,
+        preempted: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """`localize` gives the same inputs, at paths of this machine; `preempted` says that the process is to die."""
+        self._localize, self._preempted = localize, preempted
         self._bench: Bench | None = None
         self._bench_key = ""
+        self._looked = 0.0
         self.provenance = collect()
 
     def take(self, assignment: Assignment) -> None:
@@ -93,11 +113,15 @@ class Worker:
         layout, earlier = self.assignment.layout, self.assignment.earlier()
         if not self.assignment.late:
             return Attempt(self._bench, spec, layout, earlier, **about)
+        self.sweep.pull(self.sweep.run(spec.run_id).record)
         record = read_record(self.sweep.run(spec.run_id).record)
         return LateEvaluation(self._bench, spec, layout, earlier, record=record, **about)
 
     def _stop_asked(self) -> bool:
         try:
+            if self.sweep.remote is not None and time.monotonic() - self._looked >= LOOK_S:
+                self._looked = time.monotonic()
+                self.sweep.pull(stop_file(self.sweep))
             return int(stop_file(self.sweep).read_text()) >= self.assignment.epoch
         except (OSError, ValueError):
             return False
@@ -105,6 +129,8 @@ class Worker:
     def advance(self, seconds: float = SLICE_S) -> Report:
         """Train for about `seconds`."""
         try:
+            if self._preempted():
+                return self._leave()
             if self._attempt is None:
                 self._attempt = self._begin()
                 self._events = self._attempt.events()
@@ -112,8 +138,10 @@ class Worker:
             while True:  # at least one event, however short the slice
                 if next(self._events, None) is None:
                     return self._report("finished")
-                if time.monotonic() >= until:
+                if time.monotonic() >= until or self._preempted():
                     break
+            if self._preempted():
+                return self._leave()
             if self._stop_asked():
                 self.save()
                 return self._report("stopped")
@@ -123,10 +151,15 @@ class Worker:
             try:
                 log = self.assignment.layout.create().root / "error.txt"
                 files.write_atomic(log, traceback.format_exc())
+                self.assignment.layout.push(log)
             except OSError:
                 pass  # the report below still tells
             self._bench = None  # whatever state it is in
-            return self._report(outcome, cause, f"{type(error).__name__}: {error}")
+            return self._report(outcome, cause, _told(error, self.sweep.root))
+
+    def _leave(self) -> Report:
+        self.save()
+        return self._report("stopped", "preempted", "its worker, or its machine, is being taken away")
 
     def save(self) -> None:
         """Keep what was done, if there is an attempt that has not ended."""

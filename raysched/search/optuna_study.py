@@ -7,110 +7,46 @@ same database; an answer that was lost is asked for again and comes out the same
 
 from __future__ import annotations
 
-import hashlib
+import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import optuna
-from optuna.distributions import BaseDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.exceptions import UpdateFinishedTrialError
-from optuna.samplers import BaseSampler, RandomSampler, TPESampler
-from optuna.trial import FrozenTrial, Trial, TrialState
+from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
-from raysched.errors import DamageError, MissingError, StudyError
+from raysched.errors import DamageError, StudyError
 from raysched.search.database import Address, patiently
-from raysched.study.identity import digest
+from raysched.search.optuna_storage import (
+    REPLACES,
+    SAMPLERS,
+    check_numbers,
+    connect,
+    emptied,
+    newest,
+    open_study,
+)
+from raysched.search.proposals import Asked, balanced, choices, seed_of, space, study_name
 from raysched.study.search import Search
 from raysched.study.space import Point, points, uses_k
 
+__all__ = ["SAMPLERS", "Asked", "OptunaStudy", "study_name"]
+
 DUPLICATES_IN_A_ROW = 5
 """After so many duplicate proposals on end a point is drawn uniformly from those not tried yet."""
-SPACE, DUPLICATE_OF = "raysched.space", "duplicate_of"
-SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {
-    # Joint over the parameters that every point has (schedule, lr); k, which only some have, is sampled by itself.
-    "tpe": lambda seed: TPESampler(seed=seed),
-    "random": lambda seed: RandomSampler(seed=seed),
-    "grid": lambda seed: RandomSampler(seed=seed),  # never asked: every point of a grid is enqueued
-}
+SPACE, DUPLICATE_OF, GAP = "raysched.space", "duplicate_of", "raysched.gap"
+NOT_ASKED = {DUPLICATE_OF, REPLACES, GAP}
+"""Marks of trials that are no points of their own: proposed twice, told anew, or lost with an earlier database."""
 Result = TypeVar("Result")
 _OPEN = (TrialState.RUNNING, TrialState.WAITING)
-
-optuna.logging.set_verbosity(optuna.logging.ERROR)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
-    """One proposed point. `mean` is set where it was told; `duplicate_of` where an earlier number has the point."""
-
-    number: int
-    point: Point
-    state: Literal["open", "told", "failed"] = "open"
-    mean: float | None = None
-    duplicate_of: int | None = None
-
-
-def space(search: Search) -> dict[str, Any]:
-    """What an Optuna study is bound to: everything of the search but its budget, which may be extended."""
-    later = {name for name in ("method", "arms") if getattr(search, name) == Search.model_fields[name].default}
-    return search.model_dump(mode="json", exclude={"points", *later})
-
-
-def _choices(of: Sequence[Point]) -> dict[str, tuple[Any, ...]]:
-    """Every value that a parameter takes in any point: an Optuna study has one set of choices per parameter."""
-    found: dict[str, list[Any]] = {"method": [point.method for point in of]}
-    for point in of:
-        for name, value in point.params().items():
-            found.setdefault(name, []).append(value)
-    return {name: tuple(dict.fromkeys(values)) for name, values in found.items()}
-
-
-def study_name(sweep: str, search: Search, identity: str = "") -> str:
-    """A name that no other sweep has, in a database that many share.
-
-    `identity` is whatever else tells two sweeps of one name apart there (the storage, the study's digest).
-    """
-    return f"{sweep}-{digest([space(search), identity], 12)}"
-
-
-def balanced(of: Sequence[Point]) -> list[Point]:
-    """The points in turns, one of each schedule: a grid that is cut short has treated its schedules alike."""
-    turn = {point: sum(other.schedule == point.schedule for other in of[:i]) for i, point in enumerate(of)}
-    return sorted(of, key=turn.__getitem__)
-
-
-def _seed(*parts: object) -> int:
-    """32 bits out of SHA-256: the whole state of the sampler."""
-    return int.from_bytes(hashlib.sha256("/".join(map(str, parts)).encode()).digest()[:4], "big")
-
-
-class Stateless(BaseSampler):
-    """Any sampler, without memory: what it draws is a function of (history, base seed, trial number, name)."""
-
-    def __init__(self, make: Callable[[int], BaseSampler], base: int) -> None:
-        self._make, self._base = make, base
-
-    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        return self._fresh(trial).infer_relative_search_space(study, trial)
-
-    def sample_relative(
-        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> dict[str, Any]:
-        return self._fresh(trial).sample_relative(study, trial, search_space)
-
-    def sample_independent(
-        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
-    ) -> Any:
-        return self._fresh(trial, param_name).sample_independent(study, trial, param_name, param_distribution)
-
-    def _fresh(self, trial: FrozenTrial, *name: str) -> BaseSampler:
-        return self._make(_seed(self._base, trial.number, *name))
+CONNECT_PATIENCE_S = 30.0
 
 
 class OptunaStudy:
-    """Ask for points, tell cells. `storage` is the path of an SQLite file or a database URL (PostgreSQL).
+    """Ask for points, tell cells. `storage` is the path of an SQLite file, or an `Address`'s URL.
 
     One process at a time may hold it for writing (the sweep's lock sees to that). Database trouble is waited out for
     `patience_s`, then StoppedError; a database that is no database, or that says something else than the caller,
@@ -123,18 +59,26 @@ class OptunaStudy:
         study_name: str,
         search: Search,
         *,
+        earlier: Sequence[str] = (),
+        saved: Callable[[], None] = lambda: None,
         patience_s: float = 300,
         lock_timeout_s: float = 60,
     ) -> None:
+        """`earlier` names this sweep's studies over smaller spaces in the same database, the newest first.
+
+        `saved` is called after every write.
+        """
         self._search, self._patience_s, self._handed = search, patience_s, set[int]()
+        self._saved = saved
         self._all = points(search)
-        self._choices = _choices(self._all)
+        self._choices = choices(self._all)
         self._target = len(self._all) if search.sampler == "grid" or search.points is None else search.points
         self._target = min(self._target, len(self._all))
         self._address = Address(storage, lock_timeout_s)
-        self._storage = self._patiently(self._connect)
-        self._study = self._patiently(lambda: self._load(study_name))
-        self._patiently(self._prepare)
+        self._address.make()
+        self._storage = patiently(lambda: connect(self._address), self._address, min(patience_s, CONNECT_PATIENCE_S))
+        self._study = self._patiently(lambda: self._load(study_name, earlier))
+        self._written(self._prepare)
 
     @property
     def name(self) -> str:
@@ -157,7 +101,7 @@ class OptunaStudy:
         Points that were asked for earlier and neither told nor handed out by this object come first, under their
         number: that is how a restarted driver gets its open cells back.
         """
-        return self._patiently(self._ask)
+        return self._written(self._ask)
 
     def tell(self, number: int, mean: float | None, attrs: Mapping[str, Any] | None = None) -> None:
         """Tell a complete cell's mean, or FAIL where it has none (None, or not a finite number).
@@ -165,53 +109,72 @@ class OptunaStudy:
         `attrs` (JSON values) are kept beside it. Telling the same again is harmless; anything else a DamageError.
         """
         value = float(mean) if mean is not None and math.isfinite(mean) else None
-        self._patiently(lambda: self._tell(number, value, dict(attrs or {})))
+        self._written(lambda: self._tell(number, value, dict(attrs or {})))
+
+    def amend(self, number: int, mean: float | None, attrs: Mapping[str, Any] | None = None) -> None:
+        """Tell a cell that got more seeds, or another try of a failed one: what it was told before is replaced.
+
+        A finished trial of Optuna cannot be changed, so a further one of the same point says which it replaces.
+        Telling the same again is harmless.
+        """
+        value = float(mean) if mean is not None and math.isfinite(mean) else None
+        self._written(lambda: self._amend(number, value, dict(attrs or {})))
+
+    def rebuild(self, known: Mapping[int, Point]) -> None:
+        """Take these points, which an earlier database knew by these numbers, as asked for and not told yet.
+
+        Only for a database that knows no point; duplicates, which nobody else knows, stay forgotten.
+        """
+        if self.asked():
+            raise ValueError("only an empty search database can be rebuilt")
+        self._written(lambda: self._rebuild(known))
 
     def asked(self) -> tuple[Asked, ...]:
-        """Every point proposed so far, by number, duplicates included."""
-        seen = (
-            (trial, self._point(trial)) for trial in self._patiently(self._trials) if trial.state != TrialState.WAITING
-        )
-        return tuple(
-            Asked(
-                number=trial.number,
-                point=point,
-                state="open" if trial.state in _OPEN else "told" if trial.state == TrialState.COMPLETE else "failed",
-                mean=trial.value,
-                duplicate_of=trial.user_attrs.get(DUPLICATE_OF),
+        """Every point proposed so far, by number, duplicates included; each as it was told last."""
+        trials = self._patiently(self._trials)
+        last_of = newest(trials)
+        found = []
+        for trial in trials:
+            point = self._point(trial)
+            if trial.state == TrialState.WAITING or REPLACES in trial.user_attrs or point is None:
+                continue
+            first = trial.user_attrs.get(DUPLICATE_OF)
+            last = trial if trial.state in _OPEN else last_of[trial.number if first is None else first]
+            found.append(
+                Asked(
+                    number=trial.number,
+                    point=point,
+                    state="open" if last.state in _OPEN else "told" if last.state == TrialState.COMPLETE else "failed",
+                    mean=last.value,
+                    duplicate_of=first,
+                )
             )
-            for trial, point in seen
-            if point is not None
-        )
+        return tuple(found)
 
     def close(self) -> None:
         self._storage.remove_session()
-        self._storage.engine.dispose()
+        if isinstance(self._storage, optuna.storages.RDBStorage):
+            self._storage.engine.dispose()
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("an OptunaStudy holds a database handle and is never pickled")
 
-    def _connect(self) -> optuna.storages.RDBStorage:
-        url = self._address.url.replace("{", "{{").replace("}", "}}")  # braces would be Optuna's own template
-        try:
-            database = optuna.storages.RDBStorage(url, engine_kwargs=self._address.engine_kwargs)
-        except ImportError as error:
-            raise MissingError(f"no driver for {self._address}: {error}", key="storage") from error
-        self._address.prepare(database.engine)
-        return database
+    def _load(self, name: str, earlier: Sequence[str]) -> optuna.Study:
+        """The study; a new one of a sweep that has grown starts with what the one before it knew.
 
-    def _load(self, name: str) -> optuna.Study:
-        sampler = Stateless(SAMPLERS[self._search.sampler], self._search.seed)
-        study = optuna.create_study(
-            storage=self._storage,
-            study_name=name,
-            sampler=sampler,
-            pruner=optuna.pruners.NopPruner(),
-            direction="maximize",
-            load_if_exists=True,
-        )
+        The space is written last: a study without it was interrupted while it was made, and is made anew.
+        """
+        study = open_study(self._storage, name, self._search)
         known = study.user_attrs.get(SPACE)
         if known is None:
+            if study.get_trials(deepcopy=False):
+                study = emptied(self._storage, name, self._search)
+            there = set(optuna.get_all_study_names(self._storage))
+            for other in (one for one in earlier if one in there and one != name):
+                before = optuna.load_study(study_name=other, storage=self._storage)
+                if SPACE in before.user_attrs:
+                    self._copy(before, study)
+                    break
             study.set_user_attr(SPACE, space(self._search))
         elif known != space(self._search):
             raise StudyError(
@@ -220,6 +183,45 @@ class OptunaStudy:
                 hint="give the changed study a name of its own with --name",
             )
         return study
+
+    def _copy(self, before: optuna.Study, study: optuna.Study) -> None:
+        """Every trial under its number, whatever its state, over this study's choices."""
+        trials = before.get_trials(deepcopy=False)
+        for trial in map(copy.deepcopy, trials):
+            if self._draws_method:  # where there was no choice, everything was adapters
+                if trial.params:
+                    trial.params = {"method": "adapters", **trial.params}
+                if fixed := trial.system_attrs.get("fixed_params"):
+                    trial.system_attrs = {**trial.system_attrs, "fixed_params": {"method": "adapters", **fixed}}
+            trial.distributions = self._distributions(trial.params)
+            study.add_trial(trial)
+        check_numbers(study, len(trials), self._address)
+
+    def _rebuild(self, known: Mapping[int, Point]) -> None:
+        study = emptied(self._storage, self.name, self._search)
+        for number in range(max(known) + 1):
+            if number in known:
+                values = self._values(known[number])
+                study.add_trial(
+                    create_trial(
+                        state=TrialState.RUNNING,
+                        params=values,
+                        distributions=self._distributions(values),
+                        system_attrs={"fixed_params": values},
+                    )
+                )
+            else:
+                study.add_trial(create_trial(state=TrialState.FAIL, user_attrs={GAP: True}))
+        check_numbers(study, max(known) + 1, self._address)
+        study.set_user_attr(SPACE, space(self._search))
+        self._study = study
+        self._prepare()
+
+    def _distributions(self, values: Mapping[str, Any]) -> dict[str, BaseDistribution]:
+        return {name: CategoricalDistribution(self._choices[name]) for name in values}
+
+    def _values(self, point: Point) -> dict[str, Any]:
+        return {**point.params(), **({"method": point.method} if self._draws_method else {})}
 
     def _prepare(self) -> None:
         self._settle()
@@ -233,15 +235,16 @@ class OptunaStudy:
         while True:
             self._settle()
             trials = self._trials()
-            first_asked = [trial for trial in trials if DUPLICATE_OF not in trial.user_attrs]
-            lost = [one for one in first_asked if one.state == TrialState.RUNNING and one.number not in self._handed]
+            own = [trial for trial in trials if not NOT_ASKED & trial.user_attrs.keys()]
+            lost = [one for one in own if one.state == TrialState.RUNNING and one.number not in self._handed]
             if lost:
                 trial = Trial(self._study, lost[0]._trial_id)
             else:
                 if not any(one.state == TrialState.WAITING for one in trials):
-                    if len(first_asked) >= self._target:
+                    if len(own) >= self._target:
                         return None
-                    if trials and trials[-1].number - first_asked[-1].number >= DUPLICATES_IN_A_ROW:
+                    last = own[-1].number if own else -1
+                    if sum(DUPLICATE_OF in one.user_attrs for one in trials[last + 1 :]) >= DUPLICATES_IN_A_ROW:
                         self._enqueue_untried(trials)
                 trial = self._study.ask()
             point = self._suggest(trial)
@@ -264,20 +267,18 @@ class OptunaStudy:
     def _enqueue_untried(self, trials: Sequence[FrozenTrial]) -> None:
         tried = {self._point(trial) for trial in trials}
         untried = [point for point in self._all if point not in tried]
-        choice = _seed(self._search.seed, len(trials), "untried") % len(untried)
+        choice = seed_of(self._search.seed, len(trials), "untried") % len(untried)
         self._enqueue(untried[choice])
 
     def _enqueue(self, point: Point) -> None:
-        method = {"method": point.method} if self._draws_method else {}
-        self._study.enqueue_trial({**point.params(), **method})
+        self._study.enqueue_trial(self._values(point))
 
     def _first(self, point: Point, trials: Sequence[FrozenTrial], number: int) -> FrozenTrial | None:
         return next((trial for trial in trials if trial.number < number and self._point(trial) == point), None)
 
     def _tell(self, number: int, value: float | None, attrs: dict[str, Any]) -> None:
-        trial = next((trial for trial in self._trials() if trial.number == number), None)
-        if trial is None or self._point(trial) is None or trial.state == TrialState.WAITING:
-            raise DamageError(f"cell {number} was never asked for in the search database {self._address}")
+        trials = self._trials()
+        trial = self._cell(trials, number)
         state = TrialState.FAIL if value is None else TrialState.COMPLETE
         if not trial.state.is_finished():
             try:
@@ -287,21 +288,48 @@ class OptunaStudy:
                 self._study.tell(number, value, state=state)
             except (UpdateFinishedTrialError, ValueError):  # told in between by another process: compare below
                 pass
-            trial = self._trials()[number]
-        if (trial.state, trial.value) != (state, value):
+            trials = self._trials()
+        last = newest(trials)[number]
+        if (last.state, last.value) != (state, value):
             raise DamageError(
-                f"cell {number} was told {_said(trial.state, trial.value)}, now it would be {_said(state, value)}",
+                f"cell {number} was told {_said(last.state, last.value)}, now it would be {_said(state, value)}",
                 key=str(self._address),
                 hint="the records and the search database are not of the same sweep",
             )
         self._settle()
 
-    def _settle(self) -> None:
-        """Tell open duplicates what the first trial of their point was told."""
+    def _amend(self, number: int, value: float | None, attrs: dict[str, Any]) -> None:
         trials = self._trials()
+        trial = self._cell(trials, number)
+        if not trial.state.is_finished():
+            return self._tell(number, value, attrs)
+        state, last = TrialState.FAIL if value is None else TrialState.COMPLETE, newest(trials)[number]
+        if (last.state, last.value) != (state, value) or not attrs.items() <= last.user_attrs.items():
+            self._study.add_trial(
+                create_trial(
+                    state=state,
+                    value=value,
+                    params=trial.params,
+                    distributions=trial.distributions,
+                    user_attrs={**attrs, REPLACES: number},
+                )
+            )
+        self._settle()
+        return None
+
+    def _cell(self, trials: Sequence[FrozenTrial], number: int) -> FrozenTrial:
+        trial = next((trial for trial in trials if trial.number == number), None)
+        if trial is None or self._point(trial) is None or trial.state == TrialState.WAITING:
+            raise DamageError(f"cell {number} was never asked for in the search database {self._address}")
+        return trial
+
+    def _settle(self) -> None:
+        """Tell open duplicates what the first trial of their point was told last."""
+        trials = self._trials()
+        last_of = newest(trials)
         for trial in trials:
             if trial.state == TrialState.RUNNING and DUPLICATE_OF in trial.user_attrs:
-                first = trials[trial.user_attrs[DUPLICATE_OF]]
+                first = last_of[trial.user_attrs[DUPLICATE_OF]]
                 if first.state.is_finished():
                     self._study.tell(trial.number, first.value, state=first.state)
 
@@ -317,6 +345,11 @@ class OptunaStudy:
         if self._draws_method and "method" not in params:
             return None
         return Point(**params)
+
+    def _written(self, call: Callable[[], Result]) -> Result:
+        result = self._patiently(call)
+        self._saved()
+        return result
 
     def _patiently(self, call: Callable[[], Result]) -> Result:
         return patiently(call, self._address, self._patience_s)

@@ -81,6 +81,14 @@ class Budget(Strict):
         description="launch no run after so many hours, stop with exit code 75; the same command continues",
     )
     attempts: int = Field(default=3, ge=1, le=100, description="attempts a run gets before it counts as failed")
+    hang_s: float | None = Field(
+        default=1800,
+        gt=0,
+        description="an attempt that says nothing for so many seconds is killed and tried again; null: never. A worker "
+        "speaks after every event of its training, so this must be longer than one evaluation of the dev set, or of "
+        "one test language, takes; five times the median silence, and a minute before the first step, are always "
+        "allowed",
+    )
 
 
 class Resources(Strict):

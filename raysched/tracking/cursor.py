@@ -30,6 +30,8 @@ class Cursor(BaseModel):
     parent: str | None = None
     described: bool = False
     """Parameters and first tags are there."""
+    params: str = ""
+    """SHA-256 of the parameters, which MLflow never changes."""
     segments: list[Sealed] = []
     sending: Sealed | None = None
     """A segment of which MLflow may hold a part."""
@@ -38,6 +40,8 @@ class Cursor(BaseModel):
     status: str = "RUNNING"
     settled: str = ""
     """The state of the ledger to which MLflow was brought, wholly."""
+    complete: str = ""
+    """Of the sweep: the driver's end up to which MLflow holds everything."""
 
     def reset(self) -> None:
         for name, value in Cursor(key=self.key):
@@ -51,17 +55,23 @@ class Cursor(BaseModel):
 
 
 class Cursors:
-    """The cursors of one sweep for one store, below `uploads/<store>/`."""
+    """The cursors of one sweep for one store, below `uploads/<store>/`.
+
+    Two processes that take turns (a driver and a sync) see what the other has saved.
+    """
 
     def __init__(self, folder: Path, store_identity: str) -> None:
         self.folder = folder / hashlib.sha256(store_identity.encode()).hexdigest()[:12]
         self._open: dict[str, Cursor] = {}
+        self._seen: dict[str, tuple[int, ...]] = {}
 
     def _path(self, key: str) -> Path:
         return self.folder / f"{key.replace(':', '-')}.json"
 
     def get(self, key: str) -> Cursor:
-        if key not in self._open:
+        seen = _version(self._path(key))
+        if key not in self._open or self._seen[key] != seen:
+            self._seen[key] = seen
             try:
                 self._open[key] = Cursor.model_validate(read_checked(self._path(key)))
             except (
@@ -76,9 +86,19 @@ class Cursors:
     def save(self, cursor: Cursor) -> None:
         make_folder(self.folder)
         write_checked(self._path(cursor.key), cursor.model_dump())
+        self._seen[cursor.key] = _version(self._path(cursor.key))
 
     def clear(self) -> None:
         """Start over: the store does not hold what the cursors say."""
         self._open.clear()
         for path in self.folder.glob("*.json"):
             path.unlink(missing_ok=True)
+
+
+def _version(path: Path) -> tuple[int, ...]:
+    """What changes with every save: each one is a new file."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return ()
+    return (found.st_ino, found.st_mtime_ns, found.st_size)

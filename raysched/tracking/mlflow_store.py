@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from raysched.errors import MissingError, RayschedError
-from raysched.records.files import create, make_folder
+from raysched.records.files import create, make_folder, sync_file
+from raysched.tracking.moved import follow
 from raysched.tracking.rows import Scalar, mask
 from raysched.tracking.view import experiment_tags
 
@@ -32,6 +33,10 @@ KEY = "raysched.key"
 UID = "raysched.sweep_uid"
 PARENT = "mlflow.parentRunId"
 SCHEMES = ("http://", "https://", "sqlite:///", "file://")
+CREDENTIALS_HINT = (
+    "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD (or MLFLOW_TRACKING_TOKEN) in the environment, "
+    "of a user who may write experiments there"
+)
 HINT = "check --mlflow and that the server runs; --allow-offline-tracking starts anyway and uploads later"
 TIMEOUT_S = 3
 METRICS_PER_CALL = 1000
@@ -80,6 +85,8 @@ def _safe(call: Callable[P, T]) -> Callable[P, T]:
             gone = code == "RESOURCE_DOES_NOT_EXIST" or (
                 code == "INVALID_PARAMETER_VALUE" and "active' state" in str(error)
             )
+            if (refused := _refused(error)) is not None:
+                raise MissingError(refused, key="--mlflow", hint=CREDENTIALS_HINT) from None
             kind = RunGone if gone else MissingError
             raise kind(f"MLflow: {text[0][:300]}", key="--mlflow", hint=HINT) from None  # the cause may hold a password
 
@@ -90,6 +97,39 @@ def _chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
     iterator = iter(items)
     while chunk := list(islice(iterator, size)):
         yield chunk
+
+
+def _refused(error: Exception) -> str | None:
+    """What a server says that does not know us, or does not let us; its own words may repeat what was sent."""
+    status = getattr(error, "get_http_status_code", lambda: None)()
+    code = next((one for one in (401, 403) if status == one or f"error code {one} " in str(error)), None)
+    if code is None:
+        return None
+    user = os.environ.get("MLFLOW_TRACKING_USERNAME")
+    if code == 403:
+        return "MLflow: the server does not let this user do it (403)"
+    return f"MLflow: the server refuses {'the password of ' + repr(user) if user else 'whoever has no password'} (401)"
+
+
+def _make_database(path: Path) -> None:
+    """MLflow's tables, made beside their place, private to their owner, and put there whole.
+
+    MLflow takes seconds to make them, and can neither use nor mend a file in which a kill left only some.
+    """
+    make_folder(path.parent)
+    if path.exists() and path.stat().st_size:
+        return
+    for stale in path.parent.glob(f".{path.name}.*"):  # of a process that was killed; a sweep has one uploader
+        stale.unlink(missing_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    os.close(create(beside, os.O_RDWR))
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(tracking_uri=sqlite_uri(beside))
+    client.search_experiments(max_results=1)
+    client._tracking_client.store.engine.dispose()
+    sync_file(beside)
+    os.replace(beside, path)
 
 
 class Store:
@@ -163,13 +203,15 @@ class Store:
                 os.environ.setdefault(name, value)
             if self.uri.startswith("file:"):
                 os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
-            if self.database is not None:  # made here first: MLflow would make it readable by all
-                make_folder(self.database.parent)
-                os.close(create(self.database, os.O_RDWR))
             from mlflow.tracking import MlflowClient
 
             for logger in ("mlflow", "alembic"):
                 logging.getLogger(logger).setLevel(logging.WARNING)
+            logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # its tracebacks are raised as well
+            if self.database is not None:
+                _make_database(self.database)
+                assert self.artifacts is not None
+                follow(self.database, self.artifacts)
             self._client = MlflowClient(tracking_uri=self.uri)
         return self._client
 

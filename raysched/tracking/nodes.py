@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from raysched.records.files import canonical, sha256_bytes
 from raysched.tracking.cursor import Cursor, Cursors
 from raysched.tracking.mlflow_store import PARENT, Status, Store
 
@@ -40,13 +41,20 @@ class Nodes:
             self.cursors.save(cursor)
         if not cursor.described:
             self.store.add_params(cursor.mlflow_id, params)
-            cursor.described = True
+            cursor.described, cursor.params = True, described(params)
             self.cursors.save(cursor)
         if parent is not None and cursor.parent != parent:
             self.store.set_tags(cursor.mlflow_id, {PARENT: parent})
             cursor.parent = parent
             self.cursors.save(cursor)
         return cursor.mlflow_id
+
+    def drop(self, cursor: Cursor) -> None:
+        """Delete the node's MLflow run; the next `create` makes it anew."""
+        if cursor.mlflow_id is not None:
+            self.store.delete(cursor.mlflow_id)
+        cursor.reset()
+        self.cursors.save(cursor)
 
     def set_status(self, cursor: Cursor, status: Status, end_ms: int | None = None) -> None:
         if cursor.status == status or cursor.mlflow_id is None:
@@ -57,3 +65,8 @@ class Nodes:
         self.store.set_tags(cursor.mlflow_id, {"raysched.status": status.lower()})
         cursor.status = status
         self.cursors.save(cursor)
+
+
+def described(params: Mapping[str, str]) -> str:
+    """What tells other parameters from these."""
+    return sha256_bytes(canonical(params).encode())

@@ -18,7 +18,8 @@ from raysched.study.model import MAIN
 MAX_TEXT = 500
 """Characters of a parameter or tag."""
 
-_CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+@")
+_CREDENTIALS = re.compile(r"(?<=://)[^\s\"'/@:]*(?::[^\s\"']*)?@")
+"""To the last @ of a word, as a password may hold @ and / itself."""
 _QUERY_SECRET = re.compile(r"(?i)\b((?:[a-z_]*(?:token|password|passwd|secret|api_?key))=)[^&\s\"']+")
 
 
@@ -35,6 +36,11 @@ class Scalar:
 def mask(text: str) -> str:
     """`text` with user names and passwords in URLs, and secrets in their queries, hidden."""
     return _QUERY_SECRET.sub(r"\1***", _CREDENTIALS.sub("***@", text))
+
+
+def without_credentials(text: str) -> str:
+    """`text` with user names and passwords taken out of its URLs."""
+    return _CREDENTIALS.sub("", text)
 
 
 def short(value: object) -> str:

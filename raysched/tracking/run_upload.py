@@ -13,16 +13,16 @@ from raysched.records.layout import AttemptLayout, RunLayout
 from raysched.records.ledger import AttemptStarted
 from raysched.records.record import Record
 from raysched.tracking import rows
-from raysched.tracking.cursor import Cursor, Cursors
-from raysched.tracking.mlflow_store import Store
+from raysched.tracking.cursor import Cursor
+from raysched.tracking.nodes import Nodes
 
 
 def newest_segments(attempt: AttemptLayout) -> list[Sealed] | None:
     """The segments that the newest readable checkpoint manifest of an attempt seals; None where there is none."""
-    for path in sorted(attempt.checkpoints.glob("step-*/manifest.json"), reverse=True):
+    for _, manifest in sorted(attempt.manifests().items(), reverse=True):
         try:
-            return [Sealed.model_validate(value) for value in json.loads(path.read_bytes())["segments"]]
-        except (OSError, ValueError, KeyError, TypeError):
+            return [Sealed.model_validate(value) for value in json.loads(manifest)["segments"]]
+        except (ValueError, KeyError, TypeError):
             continue  # half-written or damaged: an older one counts
     return None
 
@@ -32,14 +32,14 @@ class RunUpload:
 
     def __init__(
         self,
-        store: Store,
-        cursors: Cursors,
+        nodes: Nodes,
         cursor: Cursor,
         layout: RunLayout,
         record: Record | None,
         stopping: Callable[[], bool],
     ) -> None:
-        self.store, self.cursors, self.cursor = store, cursors, cursor
+        self.nodes, self.cursor = nodes, cursor
+        self.store, self.cursors = nodes.store, nodes.cursors
         self.layout, self.record, self.stopping = layout, record, stopping
         self.attempt: AttemptLayout | None = None
         self.target: Sequence[Sealed] | None = None
@@ -60,13 +60,9 @@ class RunUpload:
             self.target = newest_segments(self.attempt)
 
     def drop_unless_it_fits(self) -> None:
-        """Delete the MLflow run where it holds rows that the attempt does not; it is made anew."""
-        if self.target is None or self.cursor.fits(self.target, final=self.record is not None):
-            return
-        if self.cursor.mlflow_id is not None:
-            self.store.delete(self.cursor.mlflow_id)
-        self.cursor.reset()
-        self.cursors.save(self.cursor)
+        """Where MLflow holds rows that the attempt does not, its run is made anew."""
+        if self.target is not None and not self.cursor.fits(self.target, final=self.record is not None):
+            self.nodes.drop(self.cursor)
 
     def segments(self) -> None:
         """Upload the sealed segments that MLflow does not hold yet, one acknowledged batch after the other."""
@@ -120,7 +116,10 @@ class RunUpload:
             if self.cursor.artifacts.get(name) == sha256:
                 continue
             path = self.attempt.root / name
-            if not path.is_file() or sha256_file(path) != sha256:
+            inside = path.resolve().is_relative_to(self.attempt.root.resolve())
+            if inside:
+                self.attempt.pull(path)
+            if not inside or not path.is_file() or sha256_file(path) != sha256:
                 self.damage.append(f"{name} is not what was recorded")
                 continue
             folder = str(Path(name).parent)

@@ -7,12 +7,13 @@ none is accepted), the MLflow run is made anew.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 
 from raysched.errors import MissingError
 from raysched.records.files import canonical
 from raysched.records.layout import SweepLayout
-from raysched.records.ledger import LedgerReader, Opened, PointTaken
+from raysched.records.ledger import Ended, LedgerReader, Opened, PointTaken
 from raysched.records.record import Record, read_record
 from raysched.records.state import SweepState
 from raysched.study.identity import Resolved, evaluation_id
@@ -21,15 +22,28 @@ from raysched.study.stored import stored
 from raysched.tracking import rows
 from raysched.tracking.cursor import Cursor, Cursors
 from raysched.tracking.mlflow_store import RunGone, Status, Store
-from raysched.tracking.nodes import Nodes
+from raysched.tracking.nodes import Nodes, described
 from raysched.tracking.run_upload import RunUpload
 
 GIVE_UP_AFTER = 3
 """Failures of the store in a row that end a pass: the server is away, not one run broken."""
 
 
+def end_mark(ended: Ended) -> str:
+    """Which leaving of a driver this is."""
+    return f"{ended.epoch} {ended.time_ms}"
+
+
+def holds_all(layout: SweepLayout, store: Store, ended: Ended) -> bool:
+    """Whether an uploader brought `store` all that was there when a driver left; asks nobody."""
+    return Cursors(layout.uploads, store.identity).get(f"sweep:{layout.name}").complete == end_mark(ended)
+
+
 class Tree:
-    """One sweep in one store. `bring_up` is one pass; `backlog` counts the nodes it could not bring up to date."""
+    """One sweep in one store. `bring_up` is one pass; `backlog` counts the nodes it could not bring up to date.
+
+    `moved` is called before each node: a pass over a whole sweep takes its time.
+    """
 
     def __init__(
         self,
@@ -39,10 +53,13 @@ class Tree:
         driver_alive: bool,
         stopping: Callable[[], bool],
         failed: Callable[[Exception], None],
+        moved: Callable[[], None] = lambda: None,
     ) -> None:
         self.layout, self.store, self.driver_alive = layout, store, driver_alive
-        self.stopping, self.failed = stopping, failed
+        self.stopping, self.failed, self.moved = stopping, failed, moved
         self.backlog = 0
+        self.away = False
+        """Whether the store failed in the last pass; what else fails is on disk."""
         self.ledger = SweepState()
         self._reader = LedgerReader(layout.ledger)
         self._cursors = Cursors(layout.uploads, store.identity)
@@ -54,6 +71,7 @@ class Tree:
     def bring_up(self) -> None:
         """One pass. Failures of single nodes go to `failed`; raises DamageError for a damaged ledger."""
         self.backlog = self._failures_in_a_row = 0
+        self.away = False
         for entry in self._reader.new():
             self.ledger.add(entry)
         if self.ledger.opened is None:
@@ -71,19 +89,46 @@ class Tree:
             self.backlog += len(self.ledger.points)
             return
         seen: set[str] = set()
-        for number, point in self.ledger.points.items():
+        for point in self.ledger.points.values():
             if point.cell_id not in seen:
                 seen.add(point.cell_id)
-                self._cell_and_runs(number, point, sweep.mlflow_id)
+                self._cell_and_runs(point, sweep.mlflow_id)
         if not self.backlog:
             self._finish_sweep(sweep)
+
+    @property
+    def runs(self) -> list[str]:
+        """Every run of the points that were asked, once."""
+        return list(dict.fromkeys(run_id for point in self.ledger.points.values() for run_id in point.run_ids.values()))
+
+    @property
+    def complete(self) -> int:
+        """Runs that are done, and that MLflow holds wholly."""
+        return sum(bool(self._cursors.get(f"run:{run_id}").settled) for run_id in self.ledger.recorded)
+
+    def waiting_bytes(self) -> int:
+        """Length of the history on disk that MLflow does not hold, the unsealed rest of running attempts left out."""
+        total = 0
+        for run_id, newest in self.ledger.attempts.items():
+            cursor = self._cursors.get(f"run:{run_id}")
+            if not (cursor.settled and run_id in self.ledger.recorded):
+                sent = {segment.name for segment in cursor.segments}
+                folder = self.layout.run(run_id).attempt(newest.epoch, newest.attempt).segments
+                for path in folder.glob("*.jsonl"):
+                    with contextlib.suppress(FileNotFoundError):
+                        total += path.stat().st_size if path.name not in sent else 0
+        return total
 
     def _verify(self) -> None:
         """Once: a store that was emptied holds nothing of what the cursors say."""
         if self._verified:
             return
         cursor = self._cursors.get(f"sweep:{self.layout.name}")
-        found = self.store.find(cursor.key, self.ledger.uid)
+        try:
+            found = self.store.find(cursor.key, self.ledger.uid)
+        except MissingError:
+            self.away = True
+            raise
         if cursor.mlflow_id is not None and (found is None or found[0] != cursor.mlflow_id):
             self._cursors.clear()
         self._verified = True
@@ -93,6 +138,7 @@ class Tree:
         cursor = self._cursors.get(key)
         if settled and cursor.settled == settled:
             return cursor
+        self.moved()
         if self.stopping() or self._failures_in_a_row >= GIVE_UP_AFTER:
             self.backlog += 1
             return cursor
@@ -109,7 +155,9 @@ class Tree:
         except Exception as error:
             self.failed(error)
             self.backlog += 1
-            self._failures_in_a_row += isinstance(error, MissingError)
+            if isinstance(error, MissingError):
+                self._failures_in_a_row += 1
+                self.away = True
         return cursor
 
     @property
@@ -141,11 +189,14 @@ class Tree:
 
     def _sweep(self, cursor: Cursor) -> None:
         opened = self.opened
+        params = rows.flatten(opened.study)
+        if cursor.params not in ("", described(params)):  # it was extended: MLflow changes no parameter
+            self._nodes.drop(cursor)
         run_id = self._nodes.create(
             cursor,
             name=self.layout.name,
             tags={"raysched.level": "sweep"},
-            params=rows.flatten(opened.study),
+            params=params,
             parent=None,
             start_ms=self.ledger.opened_ms,
         )
@@ -157,12 +208,16 @@ class Tree:
         statuses: dict[str, Status] = {"finished": "FINISHED", "failed": "FAILED"}
         status = statuses.get(ended.outcome, "KILLED") if ended else self._unfinished()
         self._guarded(cursor.key, "", lambda cursor: self._nodes.set_status(cursor, status, self._last_ms()))
+        complete = end_mark(ended) if ended and not self.backlog else ""
+        if cursor.complete != complete:
+            cursor.complete = complete
+            self._cursors.save(cursor)
 
-    def _cell_and_runs(self, number: int, point: PointTaken, sweep_id: str) -> None:
+    def _cell_and_runs(self, point: PointTaken, sweep_id: str) -> None:
         recorded = {
             run_id: self.ledger.recorded[run_id] for run_id in point.run_ids.values() if run_id in self.ledger.recorded
         }
-        over = number in self.ledger.told or len(recorded) == len(point.run_ids)
+        over = len(recorded) == len(point.run_ids)
         finished = sum(entry.status == "finished" for entry in recorded.values()) == len(point.run_ids)
         status: Status = ("FINISHED" if finished else "FAILED") if over else self._unfinished()
         marks = [str(entry.time_ms) for entry in (self.opened, point, *recorded.values())]
@@ -178,6 +233,8 @@ class Tree:
                 self._one_run(point, seed, run_id, cell.mlflow_id)
 
     def _cell(self, cursor: Cursor, point: PointTaken, sweep_id: str, status: Status, over: bool) -> None:
+        if cursor.status == "FAILED" and status != "FAILED":  # a run of it is tried again
+            self._nodes.drop(cursor)
         params = {key: str(value) for key, value in point.params.items()}
         run_id = self._nodes.create(
             cursor,
@@ -214,7 +271,9 @@ class Tree:
 
     def _run_node(self, cursor: Cursor, point: PointTaken, seed: int, run_id: str, cell_id: str) -> None:
         record = self._record(run_id) if run_id in self.ledger.recorded else None
-        upload = RunUpload(self.store, self._cursors, cursor, self.layout.run(run_id), record, self.stopping)
+        if cursor.status == "FAILED" and (record is None or record.status == "finished"):  # it is tried again
+            self._nodes.drop(cursor)
+        upload = RunUpload(self._nodes, cursor, self.layout.run(run_id), record, self.stopping)
         upload.find_attempt(self.ledger.attempts.get(run_id))
         upload.drop_unless_it_fits()
         first = self.ledger.first_attempts.get(run_id)

@@ -25,14 +25,23 @@ logger = logging.getLogger(__name__)
 POLL_S = 10.0
 PAUSE_S = 0.5
 """Least time between two passes, so that a chatty driver costs nothing."""
+SHARE = 4.0
+"""A pass over thousands of runs takes its time: the next one waits this many times as long."""
 LONGEST_BACKOFF_S = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UploadState:
-    """`backlog`: runs, cells and sweeps that MLflow does not hold as they are on disk, as of the last pass."""
+    """As of the last pass. `backlog`: runs, cells and sweeps that MLflow does not hold as they are on disk."""
 
     backlog: int
+    backlog_bytes: int = 0
+    """Sealed history that waits for a store which fails."""
+    behind_since: float | None = None
+    """By the uploader's clock, in seconds: when the store began to fail and has not held everything since."""
+    runs: int = 0
+    runs_held: int = 0
+    """Runs of the sweep so far, and those that are done and that MLflow holds wholly."""
     last_error: str | None
     last_success_ms: int | None
 
@@ -40,7 +49,8 @@ class UploadState:
 class Uploader:
     """One sweep, one store. Use `start`, `wake`, `drain`, `stop`, or `sync_once` alone.
 
-    `driver_alive=False` (a sync without a driver) marks what is unfinished as KILLED, not RUNNING.
+    `driver_alive=False` (a sync without a driver) marks what is unfinished as KILLED, not RUNNING. `moved` is called
+    at every step of a pass.
     """
 
     def __init__(
@@ -51,9 +61,17 @@ class Uploader:
         driver_alive: bool = True,
         poll_s: float = POLL_S,
         clock: Callable[[], float] = time.monotonic,
+        moved: Callable[[], None] = lambda: None,
     ) -> None:
         self.layout, self.poll_s, self.clock = layout, poll_s, clock
-        self._tree = Tree(layout, store, driver_alive=driver_alive, stopping=lambda: self._stopping, failed=self._note)
+        self._tree = Tree(
+            layout,
+            store,
+            driver_alive=driver_alive,
+            stopping=lambda: self._stopping,
+            failed=self._note,
+            moved=moved,
+        )
         self._pass_lock = threading.Lock()
         self._changed = threading.Condition()
         self._woken = self._stopping = self._draining = False
@@ -102,7 +120,20 @@ class Uploader:
             self._thread.join(timeout_s)
 
     def state(self) -> UploadState:
+        """Answers at once, from any thread."""
         return self._state
+
+    def counts(self) -> tuple[int, int]:
+        """Runs of the sweep that are done and that MLflow holds wholly, and all of them; also amid a pass."""
+        return self._tree.complete, len(self._tree.runs)
+
+    @property
+    def driver_alive(self) -> bool:
+        return self._tree.driver_alive
+
+    @driver_alive.setter
+    def driver_alive(self, value: bool) -> None:
+        self._tree.driver_alive = value
 
     def __enter__(self) -> Self:
         self.start()
@@ -116,8 +147,11 @@ class Uploader:
     def _run(self) -> None:
         backoff = 0.0
         while not self._stopping:
+            begun = self.clock()
             backoff = 0.0 if self.sync_once() else min(max(1.0, 2 * backoff), LONGEST_BACKOFF_S)
+            rest = SHARE * (self.clock() - begun) - PAUSE_S
             self._wait(PAUSE_S, lambda: self._stopping)
+            self._wait(min(rest, self.poll_s), lambda: self._stopping or self._draining)
             if backoff:
                 self._wait(backoff, lambda: self._stopping or self._draining)
             else:
@@ -136,14 +170,15 @@ class Uploader:
                 self._started += 1
                 self._woken = False
                 number = self._started
+            begun = self.clock()
             backlog = self._guarded_pass()
+            try:
+                self._state = self._measured(backlog, begun)
+            except Exception as error:
+                self._note(error)
+                backlog += 1
             if backlog:
-                self._state = UploadState(
-                    backlog=backlog, last_error=self._last_error, last_success_ms=self._state.last_success_ms
-                )
                 return False
-            self._last_error = None
-            self._state = UploadState(backlog=0, last_error=None, last_success_ms=now_ms())
             with self._changed:
                 self._clean = number
                 self._changed.notify_all()
@@ -160,8 +195,25 @@ class Uploader:
             return self._tree.backlog + 1
         return self._tree.backlog
 
+    def _measured(self, backlog: int, begun: float) -> UploadState:
+        """How things stand after a pass that began then."""
+        tree, before = self._tree, self._state
+        self._last_error = self._last_error if backlog else None
+        away = bool(backlog) and tree.away
+        since = begun if before.behind_since is None else before.behind_since
+        held, runs = self.counts()
+        return UploadState(
+            backlog=backlog,
+            backlog_bytes=tree.waiting_bytes() if away else 0,
+            behind_since=since if away else None,
+            runs=runs,
+            runs_held=held,
+            last_error=self._last_error,
+            last_success_ms=before.last_success_ms if backlog else now_ms(),
+        )
+
     def _note(self, error: Exception) -> None:
         text = mask(str(error))
         if text != self._last_error:
-            logger.warning("MLflow upload: %s", text)
+            logger.warning("MLflow upload: %s", text.partition("\n")[0].removeprefix("--mlflow: "))
         self._last_error = text

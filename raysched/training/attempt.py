@@ -82,6 +82,8 @@ class Attempt:
         self.run = TrainingRun(bench, spec)
         self.writer = SegmentWriter(layout.segments)
         self.sealed: list[Sealed] = []
+        self._stored: set[str] = set()
+        """Names of the segments that are safe in the storage."""
         self.started_ms, self.clock = now_ms(), time.monotonic()
         self.covered = 0
         self.saved = (0, "")
@@ -93,6 +95,7 @@ class Attempt:
 
     def _resume(self, attempts: list[AttemptLayout]) -> None:
         """Continue from the furthest checkpoint that is whole; a damaged one is never used, and its place noted."""
+        checkpoint.fetch(attempts)
         passed = []
         for folder in checkpoint.newest_first(attempt.checkpoints for attempt in attempts):
             source = folder.parent.parent
@@ -109,6 +112,7 @@ class Attempt:
                 self.run = TrainingRun(self.bench, self.spec)
                 if source == self.layout.root:  # or it would count as one of those that are kept
                     shutil.rmtree(folder, ignore_errors=True)
+                    self.layout.push(folder)
         for text in passed:
             self.writer.append(Row(kind="note", step=self.step, time_ms=self.now_ms(), data={"text": text}))
 
@@ -150,8 +154,18 @@ class Attempt:
         if state.step == 0 or (state.step, state.told) == self.saved:
             return
         self._seal()
-        checkpoint.save(self.layout.checkpoints, self.run, self.sealed)
+        before = checkpoint.newest_first([self.layout.checkpoints])
+        saved = checkpoint.save(self.layout.checkpoints, self.run, self.sealed)
         self.saved = (state.step, state.told)
+        self._push_segments()
+        self.layout.push(saved.folder)
+        self.layout.push(*(folder for folder in before if not folder.exists()))
+
+    def _push_segments(self) -> None:
+        """Store the sealed segments, the copied ones too: what names them is stored next."""
+        new = [segment.name for segment in self.sealed if segment.name not in self._stored]
+        self.layout.push(*(self.layout.segments / name for name in new))
+        self._stored.update(new)
 
     def _seal(self) -> None:
         self.sealed.append(self.writer.seal(self.covered, self.step))
@@ -185,6 +199,8 @@ class Attempt:
         files.write_atomic(order_path, json.dumps(order) + "\n")
         self._seal()
         kept = [*saved, order_path, *self.predictions.values()]
+        self._push_segments()
+        self.layout.push(*kept)
         write_result(
             self.layout.result,
             AttemptResult(

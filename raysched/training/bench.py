@@ -51,6 +51,8 @@ class Bench:
         folder = hub.local_folder(resolved.backbone)
         adapters = {language: hub.local_folder(content) for language, content in resolved.language_adapters.items()}
         model = MadX.load(folder, adapters, study.model.language_adapter_config)
+        # Goes into the configuration of saved adapters, which is the same wherever the folder lies.
+        model.backbone.config.name_or_path = resolved.backbone.where
         self.model = model.to(torch.device(resolved.device))
         self.tokenizer = _tokenizer(folder)
         self._tokenizer_digest = tokenizer_digest(self.tokenizer)

@@ -5,10 +5,11 @@
         optimizer.safetensors   AdamW's state of every parameter that has one
         best.safetensors        the same at the best source-dev score
         state.json              step, the last event told after it, schedule log, best scores
-        manifest.json           its own SHA-256; step; names and SHA-256 of the files above, and of the history
-                                segments it seals
+        manifest.json           its own SHA-256; run, attempt and step; names, sizes and SHA-256 of the files above,
+                                names and SHA-256 of the history segments it seals
 
-A folder is made under a temporary name and renamed when complete: a half-written one is never seen.
+A folder is made under a temporary name and renamed when complete: a half-written one is never seen. On an object store
+the manifest is uploaded last and deleted first: a folder without one is no checkpoint there.
 """
 
 from __future__ import annotations
@@ -23,8 +24,9 @@ from pathlib import Path
 from safetensors.torch import load_file, save_file
 
 from raysched.errors import DamageError
-from raysched.records import files
+from raysched.records import files, mirror
 from raysched.records.history import Sealed
+from raysched.records.layout import AttemptLayout
 from raysched.training.loop import State, TrainingRun
 from raysched.unfreezing.schedule import Event
 
@@ -43,6 +45,8 @@ class Checkpoint:
     step: int
     segments: tuple[Sealed, ...]
     hashes: dict[str, str]
+    run_id: str | None
+    """None in those of older versions, which do not say."""
 
 
 def _name(step: int) -> str:
@@ -68,18 +72,53 @@ def save(folder: Path, run: TrainingRun, segments: Sequence[Sealed]) -> Checkpoi
         "best_scores": run.state.best_scores,
     }
     (beside / "state.json").write_text(json.dumps(state, sort_keys=True))
-    hashes = {path.name: files.sha256_file(path) for path in sorted(beside.iterdir())}
-    manifest = {"step": step, "files": hashes, "segments": [segment.model_dump() for segment in segments]}
-    files.write_checked(beside / "manifest.json", manifest)
-    for path in beside.iterdir():
+    paths = sorted(beside.iterdir())
+    for path in paths:
         files.sync_file(path)
+    hashes = {path.name: files.sha256_file(path) for path in paths}
+    manifest = {
+        "run_id": run.spec.run_id,
+        "attempt": folder.parent.name,
+        "step": step,
+        "files": hashes,
+        "sizes": {path.name: path.stat().st_size for path in paths},
+        "segments": [segment.model_dump() for segment in segments],
+    }
+    files.write_checked(beside / "manifest.json", manifest)
     files.sync_folder(beside)
     shutil.rmtree(target, ignore_errors=True)
     os.rename(beside, target)
     files.sync_folder(folder)
     for old in newest_first([folder])[KEEP:]:
         shutil.rmtree(old, ignore_errors=True)
-    return Checkpoint(folder=target, step=step, segments=tuple(segments), hashes=hashes)
+    return Checkpoint(folder=target, step=step, segments=tuple(segments), hashes=hashes, run_id=run.spec.run_id)
+
+
+def fetch(attempts: Sequence[AttemptLayout]) -> None:
+    """Bring the furthest `KEEP` checkpoints of a run's attempts here, from an object store, with what they seal.
+
+    One that is not whole here, though its manifest is stored, is fetched anew. Nothing to do for a folder storage.
+
+    Raises:
+        MissingError, StoppedError: the store does not answer.
+    """
+    if not attempts or mirror.of(attempts[0].root) is None:
+        return
+    stored = [(step, attempt) for attempt in attempts for step in attempt.saved_steps()]
+    stored.sort(key=lambda one: one[0], reverse=True)
+    for step, attempt in stored[:KEEP]:
+        folder = attempt.checkpoint(step)
+        attempt.pull(folder)
+        try:
+            segments = read(folder).segments
+        except DamageError:
+            shutil.rmtree(folder, ignore_errors=True)
+            attempt.pull(folder)
+            try:
+                segments = read(folder).segments
+            except DamageError:
+                continue  # damaged there as well: passed over, with a note, by whoever resumes
+        attempt.pull(*(attempt.segments / segment.name for segment in segments))
 
 
 def newest_first(folders: Iterable[Path]) -> list[Path]:
@@ -97,7 +136,13 @@ def read(folder: Path) -> Checkpoint:
     try:
         manifest = files.read_checked(path)
         segments = tuple(Sealed.model_validate(value) for value in manifest["segments"])
-        found = Checkpoint(folder=folder, step=manifest["step"], segments=segments, hashes=manifest["files"])
+        found = Checkpoint(
+            folder=folder,
+            step=manifest["step"],
+            segments=segments,
+            hashes=manifest["files"],
+            run_id=manifest.get("run_id"),
+        )
     except FileNotFoundError as error:
         raise DamageError("is missing", key=str(path)) from error
     except (ValueError, KeyError, TypeError) as error:
@@ -114,9 +159,11 @@ def load(checkpoint: Checkpoint, run: TrainingRun) -> None:
     """Restore `run` from a checkpoint that was read.
 
     Raises:
-        DamageError: it is of another model, or of another version.
+        DamageError: it is of another run, of another model, or of another version.
     """
     folder = checkpoint.folder
+    if checkpoint.run_id not in (None, run.spec.run_id):
+        raise DamageError(f"is of another model, or of another run ({checkpoint.run_id})", key=str(folder))
     try:
         weights, optimizer, best = (load_file(folder / f"{name}.safetensors") for name in _TENSORS)
         value = json.loads((folder / "state.json").read_text())

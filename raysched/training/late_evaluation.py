@@ -54,6 +54,10 @@ class LateEvaluation(Attempt):
 
     def _resume(self, attempts: list[AttemptLayout]) -> None:
         record = self.record
+        self.accepted.pull(
+            *(self.accepted.segments / segment.name for segment in record.segments),
+            *(self.accepted.root / name for name in record.files),
+        )
         try:
             copy_sealed(self.accepted.segments, self.layout.segments, record.segments)
             for name in record.files:
@@ -64,6 +68,7 @@ class LateEvaluation(Attempt):
         try:
             self._load_saved()
         except (DamageError, StudyError, MissingError, OSError, RuntimeError, KeyError, SafetensorError) as error:
+            checkpoint.fetch(attempts)
             if not any(self._load_checkpoint(attempt) for attempt in attempts):
                 raise self._lost(f"{error}; and no checkpoint of its attempts holds the same") from error
         self.run.best_tensors = self.run.model.task_state()

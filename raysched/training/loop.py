@@ -73,7 +73,7 @@ class TrainingRun:
             list(self.parameters.values()), lr=spec.point.lr, weight_decay=study.training.weight_decay, fused=True
         )
         self.config = schedule_config(
-            study, spec.resolved, spec.point, self.model.n_layers, stream(spec.seed, "schedule"), self.total
+            study, bench.resolved, spec.point, self.model.n_layers, stream(spec.seed, "schedule"), self.total
         )
         self.schedule = Unfreezing(self.config)
         self.state = State()

@@ -130,11 +130,18 @@ def test_bad_run_ids(tmp_path: Path, run_id: str) -> None:
         SweepLayout(tmp_path, "a").run(run_id)
 
 
-def test_storage_is_a_folder_or_a_file_uri(tmp_path: Path) -> None:
+def test_storage_is_a_folder_a_file_uri_or_where_a_store_is_copied_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert storage_folder(f"file://{tmp_path}/a%20b") == tmp_path / "a b"
     assert storage_folder(tmp_path) == tmp_path
-    with pytest.raises(StudyError, match="s3://"):
-        storage_folder("s3://bucket/folder")
+    monkeypatch.setenv("RAYSCHED_CACHE", str(tmp_path / "cache"))
+    copy = storage_folder("s3://bucket/folder")
+    assert copy.parent == tmp_path / "cache" / "storage"
+    assert storage_folder("s3://bucket/folder/") == copy != storage_folder("s3://bucket/folder2")
+    assert not copy.exists()
+    with pytest.raises(StudyError, match="names the host"):
+        storage_folder("file://host/folder")
 
 
 def test_attempts_are_listed_oldest_first(tmp_path: Path) -> None:

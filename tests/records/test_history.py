@@ -67,13 +67,15 @@ def sealed(folder: Path) -> Sealed:
     return writer.seal(0, 2)
 
 
-@pytest.mark.parametrize("damage", ["cut", "flip", "delete"])
+@pytest.mark.parametrize("damage", ["cut", "empty", "flip", "delete"])
 def test_damage_gives_no_row_at_all(tmp_path: Path, damage: str) -> None:
     segment = sealed(tmp_path)
     path = tmp_path / segment.name
     data = bytearray(path.read_bytes())
     if damage == "cut":
         path.write_bytes(data[:-1])
+    elif damage == "empty":
+        path.write_bytes(b"")
     elif damage == "flip":
         data[-3] ^= 1
         path.write_bytes(data)

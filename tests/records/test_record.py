@@ -83,5 +83,20 @@ def test_a_torn_record_is_damage(tmp_path: Path, cut: int) -> None:
         read_record(path)
 
 
+def test_a_flipped_bit_anywhere_in_a_record_is_seen_or_changes_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "record.json"
+    write_record(path, record := RESULT.to_record(cell_id="c", params={}, seed=0))
+    content = path.read_bytes()
+    unchanged = 0
+    for place in range(len(content)):
+        path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+        try:
+            assert read_record(path) == record  # a space between two values means as much as another one
+            unchanged += 1
+        except DamageError:
+            pass
+    assert unchanged < len(content) / 10
+
+
 def test_a_record_is_a_result() -> None:
     assert issubclass(Record, AttemptResult)

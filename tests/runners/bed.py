@@ -16,7 +16,7 @@ from raysched.records.ledger import AnyEntry, AttemptStarted, Ledger, PointTaken
 from raysched.records.record import AttemptResult, Record, read_record, write_result
 from raysched.runners.assignment import Assignment
 from raysched.runners.driver import Driver
-from raysched.search.optuna_study import OptunaStudy
+from raysched.search.optuna_study import OptunaStudy, study_name
 from raysched.study.identity import Content, Resolved
 from raysched.study.load import load_study
 from raysched.study.model import Study
@@ -110,6 +110,8 @@ class Bed:
     resolved: Resolved = RESOLVED
     executed: list[tuple[str, int, int]] = field(default_factory=list)
     """(run_id, epoch, attempt) in the order of their ends."""
+    names: list[str] = field(default_factory=list)
+    """The search's studies, the newest last."""
     driver_now: Driver | None = None
 
     def __post_init__(self) -> None:
@@ -122,7 +124,9 @@ class Bed:
         self.bury()
         kind = type("Ledger", (MortalLedger,), {"die_at": die_at, "before": before})
         self.ledger = kind.take_over(self.layout.ledger, host="here", pid=1)
-        self.optuna = OptunaStudy(self.layout.optuna, NAME, self.study.search)
+        name = study_name(NAME, self.study.search)
+        self.optuna = OptunaStudy(self.layout.optuna, name, self.study.search, earlier=self.names[::-1])
+        self.names.append(name)
         self.ledger.entries = tuple(ledgers.read(self.layout.ledger))
         self.driver_now = Driver(self.layout, self.study, self.resolved, self.ledger, self.optuna, **options)
         return self.driver_now

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -341,12 +343,27 @@ def test_a_record_that_contradicts_the_search_is_refused(new_bed: NewBed) -> Non
         bed.driver()
 
 
-def test_a_search_database_that_was_lost_is_refused(new_bed: NewBed) -> None:
+def test_a_search_database_that_was_lost_is_made_anew(new_bed: NewBed) -> None:
     bed = new_bed()
     bed.work(bed.driver(), ends=3)
     bed.bury()
     bed.layout.optuna.unlink()
-    with pytest.raises(DamageError, match=r"point \d of the ledger is not in the search database"):
+    bed.sweep()
+    bed.check_whole()
+    notes = [entry.text for entry in bed.entries() if isinstance(entry, Note)]
+    assert notes == ["the search database was lost; made anew with the 2 points of the ledger"]
+    assert len(bed.executed) == 4
+
+
+def test_an_old_copy_of_the_search_database_is_refused(new_bed: NewBed, tmp_path: Path) -> None:
+    bed = new_bed(search__schedule=["standard", "gu", "lpft"])
+    bed.work(bed.driver(), ends=1)
+    bed.bury()
+    shutil.copy(bed.layout.optuna, tmp_path / "copy.db")
+    bed.sweep()
+    bed.bury()
+    shutil.copy(tmp_path / "copy.db", bed.layout.optuna)
+    with pytest.raises(DamageError, match=r"point \d of the ledger is not in the search database\n.*move it away"):
         bed.driver()
 
 

@@ -23,6 +23,16 @@ def check(tiny: Tiny, **settings: Any) -> None:
     preflight.check_fit(tiny.resolve(study), study)
 
 
+def test_an_environment_that_lets_weights_run_code_is_refused(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    study = tiny.study()
+    monkeypatch.setenv(preflight.UNSAFE, "1")
+    with pytest.raises(StudyError, match="must not be set, but got 1: files of weights could run any code") as caught:
+        preflight.resolve(study, device="cpu")
+    assert (caught.value.key, caught.value.exit_code) == (preflight.UNSAFE, 2)
+    monkeypatch.setenv(preflight.UNSAFE, "")
+    preflight.resolve(study, device="cpu")
+
+
 ARM = {"schedule": "gu", "lr": 1e-3, "k": 2}
 LORA = {"model__task_adapter__kind": "lora"}
 GRID = {"search__sampler": "grid"}

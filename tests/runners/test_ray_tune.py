@@ -18,8 +18,9 @@ from raysched.errors import StoppedError
 from raysched.records.ledger import AttemptEnded, Ledger
 from raysched.runners.control import Control
 from raysched.runners.driver import Assignment
-from raysched.runners.policy import RETRIED
-from raysched.runners.ray_tune import Ends, Hand, _Stopper, classify
+from raysched.runners.policy import again
+from raysched.runners.ray_ends import Ends, Watchdog, classify
+from raysched.runners.ray_tune import Hand, _Stopper
 from tests.runners.bed import Bed, claim
 
 NewBed = Callable[..., Bed]
@@ -61,14 +62,14 @@ def caused_by(error: Exception) -> Exception:
         (Died("The actor died because its node has died. Node Id: 12"), "node_lost"),
         (Died(WORKER_DIED), "worker_lost"),
         (ActorDiedError(), "worker_lost"),
-        (RuntimeError("anything else"), "worker_lost"),
-        (None, "worker_lost"),
+        (RuntimeError("anything else"), "unknown"),
+        (None, "unknown"),
     ],
     ids=str,
 )
 def test_why_an_attempt_was_lost(error: Exception | None, cause: str) -> None:
     assert classify(error) == cause
-    assert cause in RETRIED
+    assert again(cause, 1, 3)
 
 
 def assigned(suggestion: Any) -> Assignment:
@@ -79,7 +80,7 @@ def assigned(suggestion: Any) -> Assignment:
 def test_the_hand_gives_one_attempt_to_a_slot(new_bed: NewBed) -> None:
     bed = new_bed(search__schedule=["standard"])
     driver = bed.driver()
-    hand = Hand(driver, 1, Control(bed.layout))
+    hand = Hand(driver, lambda: 1, Control(bed.layout))
     first = assigned(hand.suggest("t1"))
     assert hand.suggest("t2") is None  # no slot now, perhaps later
     hand.on_trial_result("t1", {"at_step": 3, "of_steps": 10})
@@ -97,8 +98,8 @@ def test_the_hand_gives_one_attempt_to_a_slot(new_bed: NewBed) -> None:
 def test_a_lost_attempt_is_told_once_with_its_cause(new_bed: NewBed, tmp_path: Path) -> None:
     bed = new_bed(search__schedule=["standard"], seeds=1)
     driver = bed.driver()
-    hand = Hand(driver, 1, Control(bed.layout))
-    ends = Ends(hand)
+    hand = Hand(driver, lambda: 1, Control(bed.layout))
+    ends = Ends(hand, Watchdog(None))
     assigned(hand.suggest("t1"))
     error = tmp_path / "error.pkl"
     error.write_bytes(ray.cloudpickle.dumps(NodeDiedError("gone")))
@@ -112,7 +113,7 @@ def test_a_lost_attempt_is_told_once_with_its_cause(new_bed: NewBed, tmp_path: P
 
 def test_an_attempt_that_ends_without_a_word_was_stopped(new_bed: NewBed) -> None:
     bed = new_bed(search__schedule=["standard"], seeds=1, budget__attempts=1)
-    hand = Hand(bed.driver(), 1, Control(bed.layout))
+    hand = Hand(bed.driver(), lambda: 1, Control(bed.layout))
     assigned(hand.suggest("t1"))
     hand.on_trial_complete("t1")
     assert assigned(hand.suggest("t2")).number == 2  # and cost no attempt
@@ -120,7 +121,7 @@ def test_an_attempt_that_ends_without_a_word_was_stopped(new_bed: NewBed) -> Non
 
 def test_a_driver_that_lost_the_sweep_ends_the_executor(new_bed: NewBed) -> None:
     bed = new_bed()
-    hand = Hand(bed.driver(), 1, Control(bed.layout))
+    hand = Hand(bed.driver(), lambda: 1, Control(bed.layout))
     assigned(hand.suggest("t1"))
     Ledger.take_over(bed.layout.ledger, host="there", pid=2).close()
     hand.on_trial_complete("t1", {"outcome": "failed", "cause": "code"})
@@ -132,7 +133,7 @@ def test_a_driver_that_lost_the_sweep_ends_the_executor(new_bed: NewBed) -> None
 def test_a_stop_ends_the_handing_out(new_bed: NewBed) -> None:
     bed, asked = new_bed(), [False]
     driver = bed.driver()
-    hand = Hand(driver, 2, Control(bed.layout, lambda: asked[0]))
+    hand = Hand(driver, lambda: 2, Control(bed.layout, lambda: asked[0]))
     first = assigned(hand.suggest("t1"))
     asked[0] = True
     assert hand.suggest("t2") is None  # the first one is still saving
@@ -144,8 +145,8 @@ def test_a_stop_ends_the_handing_out(new_bed: NewBed) -> None:
 
 def test_nothing_of_the_driver_is_ever_pickled(new_bed: NewBed) -> None:
     driver = new_bed().driver()
-    hand = Hand(driver, 2, Control(driver.layout))
-    for thing in (hand, Ends(hand), _Stopper(lambda: False)):
+    hand = Hand(driver, lambda: 2, Control(driver.layout))
+    for thing in (hand, Ends(hand, Watchdog(None)), _Stopper(lambda: 0.0)):
         assert b"ledger" not in pickle.dumps(thing)
         assert thing.__getstate__() == {}
 

@@ -28,7 +28,7 @@ from raysched.errors import (
 )
 from raysched.records import ledger as ledgers
 from raysched.records.layout import SweepLayout
-from raysched.records.ledger import Recorded
+from raysched.records.ledger import AttemptEnded, Recorded
 from tests.processes import Command, Shell, shell, wait, workers
 from tests.runners.world import (
     NAME,
@@ -75,7 +75,7 @@ class Whole:
 def whole(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Whole]:
     folder = tmp_path_factory.mktemp("whole")
     with shell(folder) as one:
-        command = one.raysched(*arguments(tiny, folder / "storage"))
+        command = one.raysched(*arguments(tiny, folder / "storage", "--smoke"))
         layout = SweepLayout(folder / "storage", NAME)
         wait(lambda: segments(layout) or not command.running, 200)
         one.alive()  # remember the private Ray folder
@@ -86,6 +86,7 @@ def whole(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Whol
 
 def test_an_undisturbed_sweep_ends_with_its_report(whole: Whole) -> None:
     assert len(whole.shell.ray_folders) == 1
+    assert re.search(r"tiny run .*per step.*\n(standard|gu) +ok +[\d.]+ s +[\d.]+ GB", whole.output)
     assert "2 at a time" in whole.output
     assert f"{RUNS} runs are done; {RUNS} of them now." in whole.output
     report = whole.layout.reports / "report.md"
@@ -192,7 +193,7 @@ def until_saved(layout: SweepLayout, command: Command, epoch: int, checkpoints: 
 
 
 def test_a_rough_day(whole: Whole, tiny: Tiny, tmp_path: Path) -> None:
-    """A second driver, a worker killed, Ctrl-C, SIGTERM; then the same command finishes, and nothing shows."""
+    """A second driver, workers killed and preempted, Ctrl-C, SIGTERM; the same command finishes, and nothing shows."""
     layout = SweepLayout(tmp_path / "storage", NAME)
     command_line = arguments(tiny, layout.storage)
     with shell(tmp_path) as one:
@@ -209,11 +210,13 @@ def test_a_rough_day(whole: Whole, tiny: Tiny, tmp_path: Path) -> None:
         assert re.search(f"another driver runs this sweep: {who}", output)
         assert "next:  " in output
 
-        killed = workers(tmp_path)[0]
+        killed, preempted = workers(tmp_path)[:2]
         os.kill(killed.pid, signal.SIGKILL)
         until(command, lambda: any(entry.attempt == 2 for entry in attempts(layout)))
         retried = next(entry.run_id for entry in attempts(layout) if entry.attempt == 2)
         until_saved(layout, command, 1, 3)
+        os.kill(preempted.pid, signal.SIGTERM)
+        until(command, lambda: any("being taken away" in entry.message for entry in attempt_ends(layout)))
         interrupt(one, command, signal.SIGINT, CTRL_C, "Ctrl-C")
 
         command = one.raysched(*command_line)
@@ -223,14 +226,20 @@ def test_a_rough_day(whole: Whole, tiny: Tiny, tmp_path: Path) -> None:
         code, output = one.run(*command_line)
         assert code == DONE, output
         check_clean(one)
-        ends = ledgers.read(layout.ledger)
-        lost = [entry for entry in ends if getattr(entry, "outcome", "") == "lost"]
+        lost = [entry for entry in attempt_ends(layout) if entry.outcome == "lost"]
         assert [(entry.run_id, entry.cause) for entry in lost] == [(retried, "worker_lost")]
         assert "worker process has died" in lost[0].message
+        (taken,) = [entry for entry in attempt_ends(layout) if entry.cause == "preempted"]
+        assert taken.outcome == "stopped"
+        assert re.search(r"saved at step \d+: its worker", taken.message)
         assert records(layout)[retried].attempt >= 2
         check_exactly_once(layout, RUNS, POINTS)
         check_no_step_twice(layout)
         check_equal(layout, whole.runs)
+
+
+def attempt_ends(layout: SweepLayout) -> list[AttemptEnded]:
+    return [entry for entry in ledgers.read(layout.ledger) if isinstance(entry, AttemptEnded)]
 
 
 def interrupt(one: Shell, command: Command, number: int, code: int, name: str) -> None:

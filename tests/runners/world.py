@@ -139,7 +139,7 @@ def check_no_step_twice(layout: SweepLayout) -> None:
         assert logged == sorted(set(logged))
 
 
-def check_exactly_once(layout: SweepLayout, runs: int, points: int) -> None:
+def check_exactly_once(layout: SweepLayout, runs: int, points: int, optuna_uri: str | None = None) -> None:
     """Every run once in the ledger, the records, the search and MLflow; nothing left RUNNING."""
     entries = ledgers.read(layout.ledger)
     there = records(layout)
@@ -147,20 +147,26 @@ def check_exactly_once(layout: SweepLayout, runs: int, points: int) -> None:
     assert len(there) == runs
     assert all(record.status == "finished" for record in there.values())
     assert Counter(e.number for e in entries if isinstance(e, Told)) == dict.fromkeys(range(points), 1)
-    assert trials(layout) == ["COMPLETE"] * points
+    assert trials(layout, optuna_uri) == ["COMPLETE"] * points
     found = mlflow_runs(layout)
     assert Counter(run.level for run in found) == {"sweep": 1, "cell": points, "run": runs}
     assert {run.status for run in found} == {"FINISHED"}
     assert Counter(run.tags["raysched.run_id"] for run in found if run.level == "run") == dict.fromkeys(there, 1)
 
 
-def trials(layout: SweepLayout) -> list[str]:
+def trials(layout: SweepLayout, optuna_uri: str | None = None) -> list[str]:
+    return [trial.state.name for trial in search_trials(layout, optuna_uri)]
+
+
+def search_trials(layout: SweepLayout, optuna_uri: str | None = None) -> list[Any]:
+    """Optuna's own trials of the sweep, from its file or from the database that it shares with nobody."""
     import optuna
 
-    storage = optuna.storages.RDBStorage(sqlite_uri(layout.optuna))
+    uri = (optuna_uri or sqlite_uri(layout.optuna)).replace("postgresql://", "postgresql+psycopg://")
+    storage = optuna.storages.RDBStorage(uri)
     try:
         (name,) = optuna.get_all_study_names(storage)
-        return [trial.state.name for trial in optuna.load_study(study_name=name, storage=storage).get_trials()]
+        return optuna.load_study(study_name=name, storage=storage).get_trials()
     finally:
         storage.engine.dispose()
 

@@ -9,16 +9,17 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from raysched.errors import MissingError
+from raysched.errors import OUTSIDE_MISSING, MissingError
 from raysched.tracking.mlflow_store import RunGone, Store, sqlite_uri
 from raysched.tracking.rows import Scalar
 from raysched.tracking.uploader import Uploader
+from tests.faults.proxy import Mode, Proxy
 
 
 @pytest.fixture(scope="module")
@@ -151,3 +152,56 @@ def test_a_real_server_holds_the_same_tree(
         assert uploader.drain(60), uploader.state().last_error
     assert snapshot(remote) == snapshot(store)
     assert remote.artifacts is None
+
+
+@pytest.fixture
+def proxy(server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+    with Proxy(server, latency_s=0.2, password=("me", "canary")) as one:
+        yield one
+
+
+@pytest.mark.timeout(180)
+def test_every_fault_once_and_the_credentials(
+    proxy: Proxy, disk: Any, store: Store, snapshot: Callable[[Store], dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remote = Store(proxy.url, "faults")
+    for user, password, said in (
+        (None, None, "refuses whoever has no password"),
+        ("me", "wrong-canary", "refuses the password of 'me'"),
+    ):
+        for name, value in (("MLFLOW_TRACKING_USERNAME", user), ("MLFLOW_TRACKING_PASSWORD", password)):
+            if value is not None:
+                monkeypatch.setenv(name, value)
+        with pytest.raises(MissingError, match=rf"{said}.*\(401\)") as caught:
+            remote.check()
+        assert caught.value.exit_code == OUTSIDE_MISSING
+        assert "MLFLOW_TRACKING_PASSWORD" in str(caught.value)
+        assert "canary" not in str(caught.value)
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "canary")
+    remote.check()
+
+    disk.point()
+    disk.whole_run(0)
+    attempt = disk.attempt(1)
+    sealed: list[Any] = []
+    uploader = Uploader(disk.layout, remote)
+    waits: list[float] = []
+    steps: list[tuple[Mode, int, int]] = [("error", 0, 1), ("drop", 1, 2), ("lose", 2, 3)]
+    for mode, begin, end in steps:  # the long version, with black holes and crashes, is in tests/faults
+        proxy.mode = mode
+        sealed = disk.checkpoint(attempt, begin, end, before=sealed)
+        begun = time.monotonic()
+        assert not uploader.sync_once()
+        waits.append(time.monotonic() - begun)
+        assert uploader.state().behind_since is not None
+    assert max(waits) < 15, "a pass gives up soon"
+    proxy.mode = "slow"
+    disk.finish(1, attempt, disk.checkpoint(attempt, 3, 4, before=sealed))
+    disk.told(81.0)
+    disk.end("finished")
+    for target in (uploader, Uploader(disk.layout, store)):
+        assert target.drain(60), target.state().last_error
+    proxy.mode = "pass"
+    assert snapshot(remote) == snapshot(store)
+    assert min(proxy.seen[mode] for mode, _, _ in steps) > 0
