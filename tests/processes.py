@@ -149,8 +149,9 @@ class Shell:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(process.pid, signal.SIGKILL)
             time.sleep(0.1)
-        for command in self.commands:
-            command.process.poll()
+        for command in self.commands:  # on a busy machine a killed one takes a moment to go
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                command.process.wait(10)
         for folder in self.ray_folders:
             shutil.rmtree(folder, ignore_errors=True)
         assert not living, living

@@ -48,13 +48,14 @@ def _gpu() -> str:
 
 
 def _disk(storage: str) -> str:
-    from raysched.records import remote
     from raysched.records.layout import storage_folder
+    from raysched.records.remote import Remote
+    from raysched.records.storage_uri import is_remote
     from raysched.runners.preflight import check_disk
 
     folder = storage_folder(storage)
-    if remote.is_remote(storage):
-        remote.Remote(storage).check()
+    if is_remote(storage):
+        Remote(storage).check()
     check_disk(folder)
     there = next(parent for parent in (folder, *folder.parents) if parent.exists())
     return f"{shutil.disk_usage(there).free / 1e9:.1f} GB free for {folder}"

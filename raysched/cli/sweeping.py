@@ -26,7 +26,7 @@ from raysched.errors import (
     StudyError,
 )
 from raysched.runners import sweep as service
-from raysched.runners.control import Control
+from raysched.runners.control import AskedToStop, Control
 from raysched.runners.driver import Driver
 from raysched.runners.options import Options
 from raysched.study.load import LoadedStudy
@@ -146,8 +146,8 @@ class Screen:
 def sweep_all(parts: Sequence[LoadedStudy], options: Options) -> int:
     """Run or continue one sweep after the other, those of a suite; return the worst of their exit codes.
 
-    What can be refused is refused before the first one starts. Ctrl-C and SIGTERM end it all; any other failure ends
-    its own sweep alone, and is said once more at the end.
+    What can be refused is refused before the first one starts. Ctrl-C, SIGTERM and `raysched stop` end it all; any
+    other failure ends its own sweep alone, and is said once more at the end.
 
     Raises:
         RayschedError: of a single sweep, or of what is refused before anything starts.
@@ -162,7 +162,7 @@ def sweep_all(parts: Sequence[LoadedStudy], options: Options) -> int:
         console.print(f"[{number}/{len(parts)}] {part.name}", highlight=False, markup=False)
         try:
             codes.append(sweep(part, options))
-        except Interrupted:
+        except (Interrupted, AskedToStop):
             raise
         except RayschedError as error:
             console.print(f"stopped: {error}", highlight=False, markup=False)

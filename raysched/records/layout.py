@@ -16,8 +16,10 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from raysched.errors import StudyError
-from raysched.records import mirror, remote
+from raysched.records import mirror
 from raysched.records.files import make_folder
+from raysched.records.remote import Remote
+from raysched.records.storage_uri import canonical, is_remote
 from raysched.study.lookup import SWEEP_NAME, check_sweep_name
 
 RUN_ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
@@ -42,8 +44,8 @@ def storage_folder(storage: str | Path) -> Path:
         StudyError: the URI is malformed, or of no store that can be written.
     """
     text = str(storage)
-    if remote.is_remote(text):
-        return mirror.folder_of(remote.canonical(text))
+    if is_remote(text):
+        return mirror.folder_of(canonical(text))
     if "://" not in text:
         return Path(text).expanduser().absolute()
     parts = urlsplit(text)
@@ -154,9 +156,9 @@ class SweepLayout:
     def __init__(self, storage: str | Path, name: str) -> None:
         self.name = check_name(name)
         self.storage = storage_folder(storage)
-        self.uri = remote.canonical(str(storage)) if remote.is_remote(str(storage)) else str(self.storage)
+        self.uri = canonical(str(storage)) if is_remote(str(storage)) else str(self.storage)
         """The storage as another machine would name it."""
-        self._copy = mirror.opened(self.uri, name) if remote.is_remote(self.uri) else None
+        self._copy = mirror.opened(self.uri, name) if is_remote(self.uri) else None
         self.remote = self._copy.remote if self._copy is not None else None
         """The sweep's objects; None where the storage is a folder."""
         self.root = self.storage / name
@@ -212,8 +214,8 @@ class SweepLayout:
 def sweeps(storage: str | Path) -> list[SweepLayout]:
     """Every sweep below a storage, by name."""
     names: list[str]
-    if remote.is_remote(str(storage)):
-        names = remote.Remote(str(storage)).folders()
+    if is_remote(str(storage)):
+        names = Remote(str(storage)).folders()
     else:
         folder = storage_folder(storage)
         names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []

@@ -19,10 +19,10 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
-from raysched.errors import MissingError, StoppedError, StudyError
+from raysched.errors import MissingError, StoppedError
 from raysched.records.files import make_folder, sync_file
+from raysched.records.storage_uri import EXTRAS, canonical
 
 FIRST_PATIENCE_S = 5.0
 """So long a store that has not answered this process yet is tried: most likely it is not there at all."""
@@ -32,15 +32,10 @@ LONGEST_PAUSE_S = 4.0
 AT_ONCE = 64
 """Objects that are fetched together."""
 
-_EXTRAS = {"s3": "s3", "gs": "gcs"}
-"""Scheme -> the extra of this package that brings its client."""
 _OPTIONS: dict[str, dict[str, Any]] = {
     # The client's own patience is short: ours is the one that counts.
     "s3": {"config_kwargs": {"connect_timeout": 5, "read_timeout": 30, "retries": {"max_attempts": 1}}}
 }
-_ALIASES = {"s3a": "s3", "gcs": "gs"}
-_NO_STORES = frozenset({"http", "https", "git", "github", "data", "zip", "tar", "local", "reference", "cached"})
-_PATH = re.compile(r"[A-Za-z0-9._=+/-]*")
 _CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+@")
 _PERMANENT = re.compile("Credential|ParamValidation|UnknownService|InvalidRegion|ProfileNotFound|AccessDenied")
 
@@ -63,52 +58,6 @@ class Stored:
     stamp: str
     modified: float | None
     """Seconds since 1970."""
-
-
-def is_remote(storage: str) -> bool:
-    """Whether a storage's URI names an object store, and no folder."""
-    scheme, found, _ = storage.partition("://")
-    return bool(found) and scheme != "file"
-
-
-def canonical(uri: str) -> str:
-    """`uri` as every machine writes it: no slash at its end, one name for each scheme.
-
-    Raises:
-        StudyError: it holds credentials or a query, names no bucket, or is no store that can be written.
-    """
-    parts = urlsplit(uri)
-    scheme = _ALIASES.get(parts.scheme, parts.scheme)
-    if scheme not in _EXTRAS and (scheme in _NO_STORES or not _known(scheme)):
-        raise StudyError(
-            f"cannot store a sweep under {scheme}://",
-            key="--storage",
-            choices=(
-                "a local or mounted folder",
-                "file:///absolute/folder",
-                "s3://bucket/folder",
-                "gs://bucket/folder",
-            ),
-        )
-    if "@" in parts.netloc or ":" in parts.netloc or parts.query or parts.fragment:
-        raise StudyError(
-            f"{scheme}://{parts.hostname or ''}/...: a storage's URI may hold no credentials and no options",
-            key="--storage",
-            hint="give them in the environment (for S3: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL_S3)",
-        )
-    path = "/".join(part for part in parts.path.split("/") if part)
-    if not parts.netloc or not _PATH.fullmatch(path) or ".." in path.split("/"):
-        raise StudyError(
-            f"must be {scheme}://bucket/folder with letters, digits and . _ = + - in its names, but got {uri[:200]!r}",
-            key="--storage",
-        )
-    return f"{scheme}://{parts.netloc}" + (f"/{path}" if path else "")
-
-
-def _known(scheme: str) -> bool:
-    from fsspec.registry import known_implementations, registry
-
-    return scheme in known_implementations or scheme in registry
 
 
 class Remote:
@@ -252,7 +201,7 @@ class Remote:
         try:
             return fsspec.filesystem(self._scheme, use_listings_cache=False, **_OPTIONS.get(self._scheme, {}))
         except ImportError as error:
-            extra = _EXTRAS.get(self._scheme)
+            extra = EXTRAS.get(self._scheme)
             raise StorageMissing(
                 f"{self._scheme}:// needs a package that is not installed ({error.name or error})",
                 key="--storage",

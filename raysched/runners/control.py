@@ -32,6 +32,10 @@ class Hold(Protocol):
     def __call__(self) -> Held | None: ...
 
 
+class AskedToStop(StoppedError):
+    """By `raysched stop`: as after Ctrl-C, the whole command ends."""
+
+
 class Control:
     """Asked by the executor between two results. One thread calls it."""
 
@@ -56,7 +60,7 @@ class Control:
         """What but a signal makes the driver leave at once."""
         request = self._request()
         if request is not None and request.verb == "stop":
-            return StoppedError(
+            return AskedToStop(
                 f"was asked to stop ({request}); everything done so far is saved", key=self.layout.name, hint=AGAIN
             )
         held = self.held()

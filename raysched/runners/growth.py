@@ -65,5 +65,3 @@ def extend_command(name: str, old: Study, new: Study) -> str:
         else:
             words += ["--set", f"{key}={json.dumps(now)}"]
     return shlex.join(words)
-
-

@@ -45,7 +45,7 @@ class Outage:
                 f"MLflow at {mask(self.uri)} does not take what the sweep records: behind for {_span(seconds)}, "
                 f"{_size(state.backlog_bytes)} of history wait on disk ({limits}); nothing is lost",
                 key="--mlflow",
-                hint=f"once it answers, raysched sync {self.name} brings it what is there, and the same command goes on; "
+                hint=f"once it answers, raysched sync {self.name} brings it what is there; the same command goes on; "
                 "with --allow-offline-tracking the sweep goes on however long that takes",
             ),
             leave=True,

@@ -78,7 +78,9 @@ class Slots:
     def __call__(self) -> int:
         if self._clock() - self._looked >= SLOTS_EVERY_S:
             self._looked, before = self._clock(), self._slots
-            with contextlib.suppress(RayError, OSError, RuntimeError):  # a head that does not answer now: what is known still holds
+            with contextlib.suppress(
+                RayError, OSError, RuntimeError
+            ):  # a head that does not answer now: what is known still holds
                 self._slots = self._now()
             if self._slots != before:
                 runs = f"{self._slots} run{'s' if self._slots > 1 else ''}"

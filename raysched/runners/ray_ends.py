@@ -201,7 +201,9 @@ class Ends(tune.Callback):
 
 
 def _how(error: BaseException | None) -> tuple[str, str | None, str]:
-    cause, text = classify(error), f"{type(error).__name__}: {error}"[:500] if error is not None else "no reason given"
+    cause = classify(error)
+    *_, inner = (None, *_chain(error))  # the outer ones are wrapped around it, with a traceback
+    text = f"{type(inner).__name__}: {inner}"[:1000] if inner is not None else "no reason given"
     return "stopped" if cause == "preempted" else "lost", cause, text
 
 

@@ -26,7 +26,8 @@ from raysched import hub
 from raysched.errors import MissingError, RayschedError, StudyError
 from raysched.records import files, mirror
 from raysched.records.layout import SweepLayout
-from raysched.records.remote import Remote, canonical
+from raysched.records.remote import Remote
+from raysched.records.storage_uri import canonical
 from raysched.runners.assignment import Assignment
 from raysched.runners.worker import Worker
 from raysched.study.identity import Content, Resolved, RunSpec

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from raysched.errors import MissingError, StoppedError
-from raysched.records import lock, remote
+from raysched.records import lock
 from raysched.records.layout import SweepLayout
 from raysched.tracking.mlflow_store import CREDENTIALS_HINT, Store
 from raysched.tracking.rows import mask
@@ -45,13 +45,13 @@ def sync(
         MissingError: the store does not answer, or not for `patience_s`; what it took by then it has.
         StoppedError: a driver elsewhere uploads the sweep, and shares no disk with this machine.
     """
-    if remote.is_remote(layout.uri) and lock.held(layout.lock):
+    if layout.remote is not None and lock.held(layout):
         raise StoppedError(
-            f"its driver uploads it: {lock.describe(lock.holder(layout.lock))}",
+            f"its driver uploads it: {lock.describe(lock.holder(layout))}",
             key=layout.name,
             hint="raysched status shows its progress; sync again once it has left",
         )
-    layout.pull(layout.ledger, layout.runs)
+    layout.pull(layout.ledger, layout.uploads)  # histories are fetched as they are read
     uri = target(layout, given)
     again = f"once it answers: raysched sync {layout.name}"
     store = Store(uri, layout.name)

@@ -23,6 +23,7 @@ from raysched.errors import (
 from raysched.records.layout import SweepLayout
 from raysched.records.ledger import Ledger, Opened
 from raysched.runners import preflight
+from raysched.runners.control import AskedToStop
 from raysched.runners.options import Options
 from raysched.study.load import LoadedStudy, StudyInfo, load_study, study_names
 from raysched.study.lookup import packaged_folder
@@ -176,12 +177,13 @@ def test_a_part_that_was_started_as_another_study_is_refused_before_the_first_st
         ([StoppedError("no time is left"), MissingError("no disk"), 1], OUTSIDE_MISSING),
         ([MissingError("no disk"), StudyError("no study"), 0], BAD_INPUT),
         ([0, Interrupted("stopped by Ctrl-C", exit_code=CTRL_C)], CTRL_C),
+        ([0, AskedToStop("was asked to stop")], RESUMABLE),
     ],
 )
 def test_one_part_after_the_other_and_the_worst_end_counts(
     raysched: Raysched, both: Path, monkeypatch: pytest.MonkeyPatch, ends: list[int | Exception], code: int
 ) -> None:
-    """Ctrl-C alone ends the whole suite."""
+    """Ctrl-C and `raysched stop` alone end the whole suite."""
     began: list[str] = []
 
     def sweep(loaded: LoadedStudy, options: Options) -> int:
@@ -197,7 +199,7 @@ def test_one_part_after_the_other_and_the_worst_end_counts(
     assert answer.code == code
     assert began == ["both.one", "both.two", "both.three"][: len(ends)]
     for name, end in zip(began, ends, strict=True):
-        if isinstance(end, Exception) and code != CTRL_C:
+        if isinstance(end, Exception) and not isinstance(end, (Interrupted, AskedToStop)):
             assert f"{name}: {end}" in answer.out
 
 

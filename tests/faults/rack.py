@@ -50,8 +50,20 @@ class Rack:
     def add(self, cpus: int = 1) -> Node:
         """Start a node and wait until it has joined."""
         before = self._raylets()
+        for _ in range(3):  # on a busy machine a raylet may come too late for Ray's own patience
+            command = self._start(cpus)
+            wait(lambda command=command: "Ray runtime started" in command.text or not command.running, 90)
+            if command.running:
+                break
+        assert command.running, command.text
+        wait(lambda: self._raylets().keys() - before.keys(), 30)
+        (pid,) = self._raylets().keys() - before.keys()
+        self.nodes.append(Node(command, self._raylets()[pid]))
+        return self.nodes[-1]
+
+    def _start(self, cpus: int) -> Command:
         ports = ["dashboard-agent-listen-port", "dashboard-agent-grpc-port", "runtime-env-agent-port"]
-        command = self.shell.start(
+        return self.shell.start(
             [
                 *("ray.scripts.scripts", "start", f"--address={self.address}", f"--num-cpus={cpus}", "--block"),
                 *("--node-ip-address=127.0.0.1", "--object-store-memory=100000000"),
@@ -59,12 +71,6 @@ class Rack:
                 *(f"--{name}={_free_port()}" for name in ports),
             ]
         )
-        wait(lambda: "Ray runtime started" in command.text or not command.running, 60)
-        assert command.running, command.text
-        wait(lambda: self._raylets().keys() - before.keys(), 30)
-        (pid,) = self._raylets().keys() - before.keys()
-        self.nodes.append(Node(command, self._raylets()[pid]))
-        return self.nodes[-1]
 
     def _raylets(self) -> dict[int, Process]:
         return {one.pid: one for one in processes(self.shell.folder) if "/raylet/raylet" in one.command.split(" ")[0]}

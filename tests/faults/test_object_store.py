@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import time
 from pathlib import Path
 
@@ -48,6 +49,7 @@ def test_a_sweep_on_an_object_store_outlives_its_machine(
             every_s=0.3,
         )
         assert first.running, first.text
+        os.kill(first.pid, signal.SIGSTOP)  # it shall not be done before it was looked at
         with shell(tmp_path / "second", **machine("second")) as two:
             asked = time.monotonic()
             code, output = two.run(*command)

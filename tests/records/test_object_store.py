@@ -25,7 +25,8 @@ from raysched.records.lease import Lease
 from raysched.records.ledger import Ledger, LedgerReader, Note, Recorded
 from raysched.records.ledger_objects import object_name
 from raysched.records.record import AttemptResult, Record, read_record, read_result, write_record, write_result
-from raysched.records.remote import Remote, StorageLost, StorageMissing, canonical
+from raysched.records.remote import Remote, StorageLost, StorageMissing
+from raysched.records.storage_uri import canonical
 from tests.object_store import Store, store  # noqa: F401 - a fixture
 
 

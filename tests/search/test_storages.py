@@ -311,7 +311,7 @@ def test_a_damaged_journal_is_refused(opened_at: Opened, tmp_path: Path) -> None
 
 
 def test_a_lock_that_a_killed_driver_left(opened_at: Opened, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("raysched.search.optuna_study.LOCK_LEFT_S", 3)
+    monkeypatch.setattr("raysched.search.optuna_storage.LOCK_LEFT_S", 3)
     where = f"journal://{tmp_path}/a.journal"
     opened_at(where, search()).ask()
     (tmp_path / "a.journal.lock").touch()

@@ -63,6 +63,7 @@ def spec(*options: str, schedule: str = "standard", seed: int = 0, resolved: Res
         ("fun", "search.lr=[1e-3, 7e-4]", True),
         ("fun", "seeds=9", True),
         ("fun", "budget.hours=1", True),
+        ("fun", "budget.hang_s=60", True),
         ("fun", "resources.cpu=3", True),
         ("fun", "tracking.log_every_steps=3", True),
         ("fun", "evaluation.languages=[orl]", True),

@@ -201,6 +201,7 @@ def test_a_sweep_that_moves_from_machine_to_machine_ends_as_in_a_folder(
     check_equal(here, left(folder))
 
 
+@pytest.mark.faults
 def test_an_upload_that_fails_ends_the_attempt_and_the_next_one_goes_on(
     fresh: Store, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
