@@ -56,6 +56,7 @@ def parquet(text: str) -> bytes:
         archived(SECRET.encode()),
         parquet(SECRET),
     ],
+    ids=["text", "escaped", "base64-0", "base64-1", "base64-2", "pickle", "gzip", "tar", "parquet"],
 )
 def test_a_canary_is_found(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"nothing")

@@ -12,15 +12,17 @@ STORAGE = "./raysched-runs"
 
 
 def _not_in_ps(context: typer.Context, option: typer.CallbackParam, value: str | None) -> str | None:
-    """Warn of a password that every user of this machine can read in the list of processes."""
+    """Refuse a password that every user of this machine can read in the list of processes."""
     given = context.get_parameter_source(option.name or "")
     if value is not None and given is not None and given.name == "COMMANDLINE" and ("@" in value or "?" in value):
         from raysched.service.submit import holds_secret
 
         if holds_secret(value):
-            named = f"put the address into {option.envvar}" if isinstance(option.envvar, str) else "leave it out"
-            typer.echo(
-                f"warning: everybody on this machine can read the password in {option.opts[0]}: {named}", err=True
+            instead = f"put the address into {option.envvar}" if isinstance(option.envvar, str) else "leave it out"
+            raise StudyError(
+                "everybody on this machine can read the password of an address on the command line",
+                key=option.opts[0],
+                hint=f"{instead}, or the password alone into ~/.pgpass or MLFLOW_TRACKING_PASSWORD",
             )
     return value
 

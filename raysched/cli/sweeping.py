@@ -31,6 +31,7 @@ from raysched.runners.driver import Driver
 from raysched.runners.options import Options
 from raysched.study.load import LoadedStudy
 from raysched.study.space import Point, n_points, points
+from raysched.tracking.mlflow_store import sqlite_uri
 
 if TYPE_CHECKING:  # it imports torch
     from raysched.runners.smoke import Smoked
@@ -211,7 +212,7 @@ def sweep(loaded: LoadedStudy, options: Options) -> int:
     now += [f"{outcome.n_tested} tested on what came later"] if outcome.n_tested else []
     console.print(f"{done}; {', '.join(now) or 'nothing was left to do'}.")
     console.print(f"report:  {report}", highlight=False)
-    if options.mlflow_uri is None:
+    if outcome.tracking_uri == sqlite_uri(outcome.layout.mlflow_db):
         console.print(f"browse:  raysched ui {outcome.layout.name}{where}", highlight=False)
     for run_id, why in outcome.untested.items():
         screen.warn(f"run {run_id} could not be tested: {why}")

@@ -36,7 +36,7 @@ def raysched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Capt
     """`raysched ...`, started in `tmp_path`; gives its exit code and what it printed."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{closed_port()}")
-    for name in ("HF_HUB_OFFLINE", "RAY_ADDRESS", "MLFLOW_TRACKING_URI"):
+    for name in ("HF_HUB_OFFLINE", "RAY_ADDRESS", "MLFLOW_TRACKING_URI", "RAYSCHED_MLFLOW", "RAYSCHED_OPTUNA"):
         monkeypatch.setenv(name, "")  # so that what a command sets is taken back
         monkeypatch.delenv(name)
     umask = os.umask(0o022)

@@ -186,6 +186,22 @@ def test_an_unreachable_hub_is_found_in_seconds_before_ray_starts(raysched: Rays
 
 
 @pytest.mark.parametrize(
+    ("option", "uri", "variable"),
+    [
+        ("--mlflow", "https://me:secret@host:5000", "RAYSCHED_MLFLOW"),
+        ("--optuna", "postgresql://me:secret@host/optuna", "RAYSCHED_OPTUNA"),
+        ("--optuna", "postgresql://host/optuna?password=secret", "RAYSCHED_OPTUNA"),
+    ],
+)
+def test_a_password_on_the_command_line(
+    raysched: Raysched, option: str, uri: str, variable: str
+) -> None:
+    answer = raysched("sweep", "xquad-mini", option, uri)
+    check(answer, BAD_INPUT, f"raysched: {option}: ", f"put the address into {variable}")
+    assert "secret" not in answer.out + answer.err
+
+
+@pytest.mark.parametrize(
     ("uri", "parts"),
     [
         ("postgres://somewhere", ("'postgres://somewhere'", "http://...", "sqlite:///...")),
@@ -196,13 +212,14 @@ def test_an_unreachable_hub_is_found_in_seconds_before_ray_starts(raysched: Rays
     ],
 )
 def test_a_tracking_store_that_cannot_work(
-    raysched: Raysched, tmp_path: Path, uri: str, parts: tuple[str, ...]
+    raysched: Raysched, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, uri: str, parts: tuple[str, ...]
 ) -> None:
     (tmp_path / "no.db").write_text("not a database at all")
     storage = tmp_path / "storage"
     began = time.monotonic()
     uri = uri.format(port=closed_port(), folder=tmp_path)
-    answer = raysched("sweep", "xquad-mini", "--storage", storage, "--mlflow", uri)
+    monkeypatch.setenv("RAYSCHED_MLFLOW", uri)
+    answer = raysched("sweep", "xquad-mini", "--storage", storage)
     assert time.monotonic() - began < 15
     check(answer, OUTSIDE_MISSING, "raysched: --mlflow: ", "--allow-offline-tracking", *parts, storage=storage)
     assert "secret" not in answer.out + answer.err

@@ -19,6 +19,7 @@ import pytest
 from raysched.errors import DONE, OUTSIDE_MISSING, RESUMABLE, StoppedError
 from raysched.records.history import read_segments
 from raysched.records.layout import SweepLayout
+from raysched.runners import session
 from raysched.runners import sweep as sweeps
 from raysched.runners.options import Options
 from raysched.runners.outage import Outage
@@ -312,7 +313,7 @@ def test_an_outage_over_its_budget_ends_the_sweep_until_the_server_is_back(
     """Row 18: nothing is launched at the limit, what runs ends, and the same command continues."""
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
     monkeypatch.setattr(sweeps, "Outage", functools.partial(Outage, limit_bytes=1))
-    monkeypatch.setattr(sweeps, "DRAIN_S", 3.0)
+    monkeypatch.setattr(session, "DRAIN_S", 3.0)
     loaded = load(NAME, overrides(tiny, training__steps=60)[1::2])
     assert isinstance(loaded, LoadedStudy)
     layout = SweepLayout(tmp_path, NAME)
@@ -324,7 +325,7 @@ def test_an_outage_over_its_budget_ends_the_sweep_until_the_server_is_back(
         done = len(records(layout))
         assert 0 < done < 4, "what ran has ended, and nothing followed"
         proxy.mode = "pass"
-        monkeypatch.setattr(sweeps, "DRAIN_S", 60.0)
+        monkeypatch.setattr(session, "DRAIN_S", 60.0)
         outcome = sweeps.sweep(loaded, options, Switch(proxy, "pass"))
     assert (outcome.n_runs, outcome.n_failed, outcome.uploaded) == (4, 0, True)
     check_complete(layout, Store(server, NAME))

@@ -145,7 +145,7 @@ def test_the_same_archive_is_made_once(one: SweepLayout, tmp_path: Path) -> None
     assert not one.root.exists()
 
 
-@pytest.mark.parametrize("content", [b"", b"a text", gzip.compress(b"a text"), b"\x1f\x8b broken"])
+@pytest.mark.parametrize("content", [b"", b"a text", gzip.compress(b"a text"), b"\x1f\x8b broken"], ids=range(4))
 def test_another_file_is_left_alone(one: SweepLayout, tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "one.tar.gz"
     path.write_bytes(content)

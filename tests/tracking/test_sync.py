@@ -65,11 +65,11 @@ def test_it_brings_everything_and_again_nothing(
 
 
 def test_a_store_that_does_not_answer_is_said_with_the_next_step(
-    disk: Any, command: Callable[..., tuple[int, str, str]]
+    disk: Any, command: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     finished(disk)
-    uri = f"http://me:canary@127.0.0.1:{free_port()}"
-    code, out, err = command("sync", "demo", "--storage", disk.layout.storage, "--mlflow", uri)
+    monkeypatch.setenv("RAYSCHED_MLFLOW", f"http://me:canary@127.0.0.1:{free_port()}")
+    code, out, err = command("sync", "demo", "--storage", disk.layout.storage)
     assert (code, out) == (OUTSIDE_MISSING, "")
     assert "no MLflow server answers at http://***@127.0.0.1" in err
     assert "next:  once it answers: raysched sync demo" in err
