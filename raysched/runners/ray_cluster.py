@@ -34,6 +34,15 @@ for _name, _value in {
 }.items():
     os.environ.setdefault(_name, _value)
 
+ALONE = {
+    "RAY_AUTH_MODE": "token",
+    # Ray's exporters of metrics would answer everybody, on all interfaces; there is no port -1 to answer on.
+    "RAY_enable_metrics_collection": "0",
+    "DASHBOARD_METRIC_PORT": "-1",
+    "AUTOSCALER_METRIC_PORT": "-1",
+}
+"""Environment of a cluster of our own."""
+
 import ray  # noqa: E402  (the environment above is read at import)
 from ray.exceptions import RayError  # noqa: E402
 
@@ -117,7 +126,7 @@ def _connected(address: str | None) -> Iterator[None]:
         options["address"] = address
     else:
         sweep_up(Path("/tmp"), PRIVATE)
-        os.environ["RAY_AUTH_MODE"] = "token"  # whatever the environment says of other clusters
+        os.environ |= ALONE  # whatever the environment says of other clusters
         private = Path(tempfile.mkdtemp(prefix=PRIVATE, dir="/tmp"))
         (private / OWNER).write_text(str(os.getpid()))
         if not {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys():

@@ -193,9 +193,7 @@ def test_an_unreachable_hub_is_found_in_seconds_before_ray_starts(raysched: Rays
         ("--optuna", "postgresql://host/optuna?password=secret", "RAYSCHED_OPTUNA"),
     ],
 )
-def test_a_password_on_the_command_line(
-    raysched: Raysched, option: str, uri: str, variable: str
-) -> None:
+def test_a_password_on_the_command_line(raysched: Raysched, option: str, uri: str, variable: str) -> None:
     answer = raysched("sweep", "xquad-mini", option, uri)
     check(answer, BAD_INPUT, f"raysched: {option}: ", f"put the address into {variable}")
     assert "secret" not in answer.out + answer.err

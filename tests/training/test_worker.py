@@ -113,7 +113,7 @@ def test_missing_data_is_told(tiny: Tiny, assign: Callable[..., Assignment], tmp
         (Diverged("x"), ("diverged", "nan")),
         (RunError("x", cause="hang"), ("failed", "hang")),
         (torch.OutOfMemoryError("x"), ("failed", "cuda_oom")),
-        (MemoryError(), ("failed", "oom")),
+        (MemoryError(), ("failed", "memory")),
         (DamageError("x"), ("failed", "checkpoint")),
         (StudyError("x"), ("failed", "data")),
         (MissingError("x"), ("failed", "data")),
