@@ -44,6 +44,7 @@ class Store:
 @contextlib.contextmanager
 def served(folder: Path) -> Iterator[Store]:
     """A server on a free port of the loopback interface, its bucket, and the environment that names both."""
+    import fsspec
     from moto.server import ThreadedMotoServer
 
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
@@ -53,13 +54,13 @@ def served(folder: Path) -> Iterator[Store]:
     environment = {**CREDENTIALS, "AWS_ENDPOINT_URL_S3": f"http://{host}:{port}"}
     try:
         with mock.patch.dict(os.environ, environment):
-            import fsspec
-
             client = fsspec.filesystem("s3", skip_instance_cache=True)
-            client.mkdir("raysched")
+            with contextlib.suppress(FileExistsError):  # servers of one process share what they hold
+                client.mkdir("raysched")
             yield Store(environment, folder)
     finally:
         server.stop()
+        fsspec.get_filesystem_class("s3").clear_instance_cache()  # clients of this server, which is gone
 
 
 @pytest.fixture(scope="module")

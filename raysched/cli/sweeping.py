@@ -130,7 +130,11 @@ class Screen:
         for column in ("point", "seeds done", "source dev", "now"):
             table.add_column(column)
         running = list(driver.running.values())
-        for cell in list(driver.book.cells):
+        cells = driver.book.cells
+        if len(cells) > self.console.height:  # a terminal shows no more; to draw thousands would hold up the driver
+            at_work = {p.assignment.spec.point for p in running}
+            cells = tuple(cell for cell in cells if cell.point in at_work)[: self.console.height]
+        for cell in cells:
             scores = [run.score.value for run in cell.runs if run.score is not None]
             mean = f"{sum(scores) / len(scores):.1f}" if scores else "-"
             now = [

@@ -101,8 +101,8 @@ class SegmentWriter:
 def _content(folder: Path, sealed: Sealed) -> bytes:
     path = folder / sealed.name
     copy = mirror.of(path)
-    if copy is not None and not path.is_file():
-        copy.pull(path)
+    if copy is not None and not mirror.holds(path, sealed.sha256):
+        copy.anew(path)
     try:
         content = path.read_bytes()
     except FileNotFoundError as error:

@@ -99,6 +99,13 @@ class AttemptLayout:
         if copy is not None:
             copy.pull(*paths)
 
+    def has(self, name: str, sha256: str) -> bool:
+        """Whether one of its files is there as it was written, on an object store fetched anew where it is not here."""
+        path = self.root / name
+        if not mirror.holds(path, sha256) and (copy := mirror.of(path)) is not None:
+            copy.anew(path)
+        return mirror.holds(path, sha256)
+
     def manifests(self) -> dict[int, bytes]:
         """Step -> manifest of every checkpoint that is wholly stored, nothing else of which needs to be here."""
         copy = mirror.of(self.root)

@@ -227,7 +227,7 @@ def _age(remote: Remote, key: str, folder: str) -> float | None:
         remote.put(probe, b"")
         now = remote.info(probe)
         remote.delete([probe])
-    except MissingError:  # who may only read cannot tell
+    except (MissingError, StoppedError):  # who may only read cannot tell
         return None
     if there is None or now is None or there.modified is None or now.modified is None:
         return None

@@ -222,14 +222,19 @@ def read(path: Path) -> list[AnyEntry]:
 class Ledger:
     """The driver's hold on the ledger, for one epoch."""
 
-    def __init__(self, path: Path, epoch: int, clock: Callable[[], int] = now_ms) -> None:
+    def __init__(self, path: Path, epoch: int | None, clock: Callable[[], int] = now_ms) -> None:
+        """`epoch` None: the one after all that are there."""
         make_folder(path.parent)
-        self.path, self.epoch, self.clock = path, epoch, clock
+        self.path, self.clock = path, clock
         self._reader = LedgerReader(path)
         copy = mirror.of(path)
         self._objects = copy.ledger if copy is not None and copy.ledger.path == path else None
+        stored = self._objects.count() if self._objects is not None else 0
         self.entries: tuple[AnyEntry, ...] = tuple(self._reader.new())
         """What the ledger held when it was opened."""
+        if self._objects is not None and self._reader.lines < stored:
+            raise self._objects.gap(self._reader.lines)
+        self.epoch = self._reader.epoch + 1 if epoch is None else epoch
         self._check_epoch()
         self._file: int | None = create(path, os.O_RDWR | os.O_APPEND)
         self.torn_bytes = os.fstat(self._file).st_size - self._reader.offset
@@ -239,7 +244,7 @@ class Ledger:
             os.fsync(self._file)
         sync_folder(path.parent)
         if copy is not None:
-            copy.epoch = epoch
+            copy.epoch = self.epoch
 
     @classmethod
     def open(cls, path: Path, epoch: int, clock: Callable[[], int] = now_ms) -> Ledger:
@@ -249,9 +254,7 @@ class Ledger:
     @classmethod
     def take_over(cls, path: Path, *, host: str, pid: int, clock: Callable[[], int] = now_ms) -> Ledger:
         """Open with the next epoch and say so in the ledger. Call it with the driver's lock held."""
-        reader = LedgerReader(path)
-        reader.new()
-        ledger = cls(path, reader.epoch + 1, clock)
+        ledger = cls(path, None, clock)
         ledger.append(Takeover(host=host, pid=pid))
         return ledger
 

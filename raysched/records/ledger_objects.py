@@ -10,15 +10,17 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 import threading
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from raysched.errors import DamageError, StoppedError
 from raysched.records.files import create, make_folder, parse_crc_line
 from raysched.records.remote import AT_ONCE, Remote
 
 FOLDER = "ledger"
+_NUMBER = re.compile(r"[0-9]{8,18}")
 
 
 def object_name(number: int) -> str:
@@ -38,6 +40,20 @@ class LedgerObjects:
 
     def exists(self) -> bool:
         return self.remote.exists(object_name(0))
+
+    def count(self) -> int:
+        """Lines that are stored, told by the highest number."""
+        names = (PurePosixPath(key).stem for key in self.remote.below(FOLDER))
+        return max((int(name) + 1 for name in names if _NUMBER.fullmatch(name)), default=0)
+
+    def gap(self, number: int) -> DamageError:
+        """Line `number` is not stored, and a later one is: lines that were acknowledged would not be seen."""
+        return DamageError(
+            "is missing, and later lines of the ledger are there",
+            key=f"{self.remote.uri}/{object_name(number)}",
+            hint="restore the object from a copy, or, of a sweep that was to be deleted, delete what is left of it; "
+            "nothing was changed",
+        )
 
     def refresh(self) -> None:
         """Append to the local file what is stored and missing in it.

@@ -16,14 +16,14 @@ import os
 import re
 import shutil
 import sqlite3
-import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
-from raysched.records.files import make_folder, write_atomic
+from raysched.errors import DamageError
+from raysched.records.files import create, make_folder, sha256_file, write_atomic
 from raysched.records.ledger_objects import FOLDER as LEDGER
 from raysched.records.ledger_objects import LedgerObjects
 from raysched.records.remote import Remote, Stored
@@ -181,7 +181,7 @@ class Mirror:
         self.fetch({key: stored for key, stored in found.items() if not self._same(key, stored)})
 
     def _same(self, key: str, stored: Stored) -> bool:
-        path = self.root / key
+        path = self._inside(key)
         if not path.is_file() or path.stat().st_size != stored.size:
             return False
         return bool(_OF_ATTEMPT.fullmatch(key)) or self._pulled.get(key) == stored.stamp
@@ -201,20 +201,29 @@ class Mirror:
             self._pushed.pop(key, None)
 
     def _inside(self, key: str) -> Path:
-        assert not PurePosixPath(key).is_absolute(), key
-        if ".." in PurePosixPath(key).parts:
-            raise ValueError(f"{key} leaves the sweep's folder")
-        return self.root / key
+        """Where the working copy has an object. Raises DamageError for a name that no sweep has."""
+        name = PurePosixPath(key)
+        if name.is_absolute() or ".." in name.parts or not name.parts or "\0" in key:
+            raise DamageError("is an object whose name leaves the sweep's folder", key=f"{self.remote.uri}/{key}")
+        return self.root / name
+
+    def anew(self, path: Path) -> None:
+        """Fetch a file that is not what it must be once more; one that is not stored is left as it is."""
+        key = self.key(path)
+        with contextlib.suppress(FileNotFoundError):
+            self.remote.get_file(key, path)
+            self._pushed.pop(key, None)
 
     def pull_records(self, recorded: Mapping[str, int]) -> None:
         """Fetch the records the working copy has not, or has older: run_id -> when the ledger says it was recorded."""
         wanted = {}
         for run_id, time_ms in recorded.items():
-            path = self.root / "runs" / run_id / "record.json"
+            key = f"runs/{run_id}/record.json"
+            path = self._inside(key)
             if not path.is_file() or path.stat().st_mtime_ns != time_ms * 1_000_000:
-                wanted[f"runs/{run_id}/record.json"] = time_ms
+                wanted[key] = time_ms
         for key, content in self.remote.get_many(wanted):
-            path = self.root / key
+            path = self._inside(key)
             if not path.is_file() or path.read_bytes() != content:
                 make_folder(path.parent)
                 write_atomic(path, content)
@@ -235,7 +244,8 @@ class Mirror:
         """The search's files as the newest epoch left them."""
         newest: dict[str, str] = {}
         for key in sorted(self.remote.below(SEARCH)):
-            newest[key.rpartition("/")[2]] = key
+            if _is_search(name := key.rpartition("/")[2]):
+                newest[name] = key
         for name, key in newest.items():
             for beside in ("-journal", "-wal", "-shm"):  # of the older content
                 (self.root / f"{name}{beside}").unlink(missing_ok=True)
@@ -252,6 +262,11 @@ class Mirror:
                 shutil.rmtree(path, ignore_errors=True)
             elif not path.name.startswith("."):
                 path.unlink(missing_ok=True)
+
+
+def holds(path: Path, sha256: str) -> bool:
+    """Whether a file is there and is what was written."""
+    return path.is_file() and sha256_file(path) == sha256
 
 
 def _all(work: Callable[[T], None], items: Sequence[T]) -> None:
@@ -276,11 +291,16 @@ def _is_search(key: str) -> bool:
 @contextlib.contextmanager
 def _snapshot(path: Path) -> Iterator[Path]:
     """A copy that nobody writes: of an SQLite database the committed state, whatever its journal holds."""
-    with tempfile.TemporaryDirectory(prefix="raysched-") as folder:
-        copy = Path(folder) / path.name
+    copy = path.with_name(f".{path.name}.snapshot")
+    for stale in path.parent.glob(f"{copy.name}*"):  # of a process that was killed
+        stale.unlink(missing_ok=True)
+    try:
+        os.close(create(copy, os.O_WRONLY))
         if path.suffix == ".db":
             with contextlib.closing(sqlite3.connect(path)) as source, contextlib.closing(sqlite3.connect(copy)) as to:
                 source.backup(to)
         else:
             shutil.copyfile(path, copy)
         yield copy
+    finally:
+        copy.unlink(missing_ok=True)

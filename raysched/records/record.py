@@ -92,12 +92,23 @@ def _read(path: Path, kind: type[T]) -> T:
         raise DamageError(f"is no {kind.__name__}: {where}: {first['msg']}", key=str(path)) from error
 
 
+def _sound(path: Path, kind: type[T]) -> T:
+    """What is stored, where a working copy is damaged."""
+    try:
+        return _read(path, kind)
+    except DamageError:
+        if (copy := mirror.of(path)) is None:
+            raise
+        copy.anew(path)
+        return _read(path, kind)
+
+
 def read_record(path: Path) -> Record:
     """Raises DamageError where the file is not what was written, FileNotFoundError where the run is not done.
 
     On an object store, whoever has read the ledger has every record that it speaks of.
     """
-    return _read(path, Record)
+    return _sound(path, Record)
 
 
 def read_result(path: Path) -> AttemptResult:
@@ -105,7 +116,7 @@ def read_result(path: Path) -> AttemptResult:
     copy = mirror.of(path)
     if copy is not None:
         copy.pull(path)
-    return _read(path, AttemptResult)
+    return _sound(path, AttemptResult)
 
 
 def write_record(path: Path, record: Record) -> None:

@@ -29,6 +29,8 @@ FIRST_PATIENCE_S = 5.0
 PATIENCE_S = 30.0
 """The same once it has answered: most likely it comes back."""
 LONGEST_PAUSE_S = 4.0
+TRIES = 2
+"""The client's own, so that one lost part does not cost a whole upload."""
 AT_ONCE = 64
 """Objects that are fetched together."""
 
@@ -87,8 +89,10 @@ class Remote:
         try:
             self._call(key, lambda store: store.pipe_file(self._path(key), data, mode="create"))
         except FileExistsError:
-            if self.get(key) != data:
-                raise
+            with contextlib.suppress(FileNotFoundError):  # another's, and deleted since
+                if self.get(key) == data:
+                    return
+            raise
 
     def put_file(self, path: Path, key: str) -> None:
         self._call(key, lambda store: store.put_file(str(path), self._path(key)))
@@ -106,26 +110,31 @@ class Remote:
         Raises:
             MissingError: the store is not there, refuses us, or overwrites what must be written once.
         """
-        key = f"check-{secrets.token_hex(8)}"
-        self.create(key, b"1")
-        try:
-            self.create(key, b"2")
-        except FileExistsError:
-            return
-        else:
+        if not self._writes_once(f"check-{secrets.token_hex(8)}"):
             raise StorageMissing(
                 "the storage overwrites an object that must be written once, so it cannot keep two drivers apart",
                 key=self.uri,
                 hint="use a store with conditional writes (If-None-Match): S3, Google Cloud Storage, a recent MinIO",
             )
+
+    def _writes_once(self, key: str) -> bool:
+        try:
+            self.create(key, b"1")
+        except (TypeError, NotImplementedError):  # its client cannot even be asked to
+            return False
+        try:
+            self.create(key, b"2")
+        except FileExistsError:
+            return True
         finally:
             self.delete([key])
+        return False
 
     # -- reading ----------------------------------------------------------------------------------------------
 
-    def get(self, key: str) -> bytes:
-        """Raises FileNotFoundError."""
-        data: bytes = self._call(key, lambda store: store.cat_file(self._path(key)))
+    def get(self, key: str, *, patience_s: float | None = None) -> bytes:
+        """Raises FileNotFoundError. With a `patience_s` of 0 the store is asked once only."""
+        data: bytes = self._call(key, lambda store: store.cat_file(self._path(key)), patience_s)
         return data
 
     def get_many(self, keys: Iterable[str]) -> Iterator[tuple[str, bytes]]:
@@ -143,7 +152,7 @@ class Remote:
             answer = answers.get(self._path(key))
             if isinstance(answer, bytes):
                 found[key] = answer
-            elif isinstance(answer, Exception) and not isinstance(answer, FileNotFoundError):
+            elif isinstance(answer, Exception) and (not isinstance(answer, FileNotFoundError) or _no_bucket(answer)):
                 raise answer
         return found
 
@@ -174,8 +183,12 @@ class Remote:
             found = self._call(prefix, lambda store: store.find(self._path(prefix), detail=True))
         except FileNotFoundError:
             return {}
-        start = len(self._base) + 1
-        return {name[start:]: _stored(value) for name, value in found.items() if value.get("type") == "file"}
+        start, folder = len(self._base) + 1, f"{self._path(prefix)}/"
+        return {
+            name[start:]: _stored(value)
+            for name, value in found.items()
+            if value.get("type") == "file" and name.startswith(folder)
+        }
 
     def folders(self, prefix: str = "") -> list[str]:
         """Names of the folders directly below `prefix`."""
@@ -199,7 +212,7 @@ class Remote:
         import fsspec
 
         try:
-            return fsspec.filesystem(self._scheme, use_listings_cache=False, **_OPTIONS.get(self._scheme, {}))
+            client = fsspec.filesystem(self._scheme, use_listings_cache=False, **_OPTIONS.get(self._scheme, {}))
         except ImportError as error:
             extra = EXTRAS.get(self._scheme)
             raise StorageMissing(
@@ -207,8 +220,11 @@ class Remote:
                 key="--storage",
                 hint=f"pip install 'raysched[{extra}]'" if extra else f"install the fsspec client of {self._scheme}://",
             ) from error
+        if self._scheme == "s3":
+            client.retries = TRIES  # it would wait five times for an answer that does not come
+        return client
 
-    def _call(self, key: str, work: Callable[[Any], T]) -> T:
+    def _call(self, key: str, work: Callable[[Any], T], patience_s: float | None = None) -> T:
         """`work` on the store, tried again for a while where it fails in passing.
 
         Raises:
@@ -223,7 +239,7 @@ class Remote:
                 self._answered = True
                 return result
             except (FileNotFoundError, FileExistsError) as error:
-                if "bucket" in _code(error).lower():
+                if _no_bucket(error):
                     raise self._error(key, error) from error
                 self._answered = True
                 raise
@@ -232,7 +248,7 @@ class Remote:
             except Exception as error:
                 permanent = isinstance(error, PermissionError) or _PERMANENT.search(f"{_code(error)} {type(error)}")
                 patience = PATIENCE_S if self._answered else FIRST_PATIENCE_S
-                if permanent or time.monotonic() - began + pause > patience:
+                if permanent or time.monotonic() - began + pause > (patience if patience_s is None else patience_s):
                     raise self._error(key, error) from error
             time.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE_S)
@@ -256,6 +272,11 @@ def _code(error: BaseException) -> str:
     if isinstance(response, dict):
         return str(response.get("Error", {}).get("Code", ""))
     return ""
+
+
+def _no_bucket(error: BaseException) -> bool:
+    """Whether there is not even the place where the object would be."""
+    return "bucket" in _code(error).lower()
 
 
 def _stored(value: dict[str, Any]) -> Stored:

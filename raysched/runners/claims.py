@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from raysched.errors import DamageError
-from raysched.records.files import sha256_file
+from raysched.errors import DamageError, MissingError, StoppedError
 from raysched.records.history import read_segments
 from raysched.records.layout import AttemptLayout
 from raysched.records.ledger import AnyEntry, AttemptStarted
@@ -22,11 +21,16 @@ def claim(attempt: AttemptLayout) -> AttemptResult | None:
 
 
 def is_whole(attempt: AttemptLayout, result: AttemptResult) -> bool:
-    """Whether everything that a result names, history, adapter and predictions, is there as it was written."""
+    """Whether everything that a result names, history, adapter and predictions, is there as it was written.
+
+    Raises MissingError or StoppedError where the store does not answer.
+    """
     try:
         for _ in read_segments(attempt.segments, result.segments):
             pass
-        return all(sha256_file(attempt.root / name) == digest for name, digest in result.files.items())
+        return all(attempt.has(name, digest) for name, digest in result.files.items())
+    except (MissingError, StoppedError):
+        raise
     except (OSError, DamageError):
         return False
 

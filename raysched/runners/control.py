@@ -79,9 +79,10 @@ class Control:
     @property
     def shown(self) -> str | None:
         """Why nothing is launched, as the executor last saw it: for whoever watches from another thread."""
-        if self._obeyed is not None and self._obeyed.verb == "pause":
-            return f"paused, {self._obeyed}; raysched resume {self.layout.name} goes on"
-        return self._held.why.what if self._held is not None else None
+        obeyed, held = self._obeyed, self._held
+        if obeyed is not None and obeyed.verb == "pause":
+            return f"paused, {obeyed}; raysched resume {self.layout.name} goes on"
+        return held.why.what if held is not None else None
 
     def _request(self) -> Request | None:
         """What other processes ask, said once in the sweep's own words."""

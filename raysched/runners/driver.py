@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
-from raysched.errors import StoppedError
+from raysched.errors import RayschedError, StoppedError
 from raysched.records.layout import SweepLayout
 from raysched.records.ledger import (
     AttemptEnded,
@@ -74,6 +74,10 @@ class Driver:
         """run_id -> why such a test failed."""
         self.n_tested = 0
         """Runs that were tested on what came later, by this driver."""
+        self.agreed: dict[int, float | None] = {}
+        """Cells that the search's database was told under earlier drivers, each with its mean."""
+        self.refused: RayschedError | None = None
+        """Why the ledger takes nothing more: it is full, or another driver's."""
         self.all_asked = False
         self.stopping = False
         recover(self, retry)
@@ -227,14 +231,22 @@ class Driver:
     def tell(self, verdict: Verdict) -> None:
         """Tell Optuna a complete cell: the same again changes nothing, and other words only where the cell grew."""
         number, told = verdict.number, verdict.number in self.state.told
+        if told and number in self.agreed and self.agreed[number] == verdict.mean:
+            return
         tell = self.optuna.amend if number in self.state.grown and not told else self.optuna.tell
         tell(number, verdict.mean, verdict.attrs())
         if not told:
             self.append(Told(number=number, state="fail" if verdict.mean is None else "complete", value=verdict.mean))
 
     def append(self, entry: Any) -> None:
-        """Into the ledger, and into what is known of it."""
-        self.state.add(self.ledger.append(entry))
+        """Into the ledger, and into what is known of it. After a first refusal nothing more goes in."""
+        if self.refused is not None:
+            raise self.refused
+        try:
+            self.state.add(self.ledger.append(entry))
+        except RayschedError as error:
+            self.refused = error
+            raise
         self.notify()
 
     # -- end --------------------------------------------------------------------------------------------------

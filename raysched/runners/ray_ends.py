@@ -22,6 +22,8 @@ logger = logging.getLogger(__name__)
 
 LOOK_S = 1.0
 """Between two looks for attempts that hang."""
+DEAF_S = 5.0
+"""Looks so far apart: the driver did something else, and did not listen to anybody."""
 MEDIANS = 5.0
 """An attempt may be silent for so many times the median silence, however short the study's limit."""
 GAPS = (10, 999)
@@ -129,6 +131,11 @@ class Watchdog:
         if trains:
             self._trains.add(trial_id)
 
+    def deaf(self, seconds: float) -> None:
+        """The driver itself was held up so long, by its database or its disk: no attempt could be heard."""
+        now = self._clock()
+        self._heard = {trial_id: min(now, heard + seconds) for trial_id, heard in self._heard.items()}
+
     def left(self, trial_id: str) -> None:
         self._heard.pop(trial_id, None)
         self._trains.discard(trial_id)
@@ -163,9 +170,11 @@ class Ends(tune.Callback):
         self._looked = time.monotonic()
 
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
-        if time.monotonic() - self._looked < LOOK_S:
+        if (passed := time.monotonic() - self._looked) < LOOK_S:
             return
         self._looked = time.monotonic()
+        if passed > DEAF_S:
+            self._watchdog.deaf(passed - DEAF_S)
         # A reused actor has its trial before the trial has begun: one that hangs in between is seen as well.
         there = {trial.trial_id: trial for trial in trials if trial.temporary_state.ray_actor is not None}
         for trial_id in there:

@@ -157,6 +157,9 @@ def execute(driver: Driver, on: Cluster, control: Control, say: Callable[[str], 
         driver.stopping = False
         if driver.done:
             return
+        _wait(control)
+        if control.stop():
+            return
         stop_file(driver.layout).unlink(missing_ok=True)
         driver.layout.push(stop_file(driver.layout))
         try:
@@ -175,9 +178,6 @@ def execute(driver: Driver, on: Cluster, control: Control, say: Callable[[str], 
                     f"the executor broke {len(broke)} times within an hour, last with {type(error).__name__}: {error}",
                     hint="look at the worker's logs; the same command continues the sweep",
                 ) from error
-        _wait(control)
-        if control.stop():
-            return
 
 
 def _wait(control: Control) -> None:

@@ -23,7 +23,9 @@ def recover(driver: Driver, retry: frozenset[str] | None) -> None:
     """
     if retry is not None:
         _reopen(driver, retry)
-    asked: Mapping[int, Point] = {trial.number: trial.point for trial in driver.optuna.asked()}
+    known = driver.optuna.asked()
+    driver.agreed = {trial.number: trial.mean for trial in known if trial.state != "open"}
+    asked: Mapping[int, Point] = {trial.number: trial.point for trial in known}
     if driver.state.points and not asked:
         asked = _rebuilt(driver)
     for number in sorted(driver.state.points):
@@ -109,4 +111,6 @@ def _known(driver: Driver, spec: RunSpec) -> Record | None:
             continue
         if record is None or result.tests.keys() > tested:
             return driver.accept(spec, result)
+    if record is None and spec.run_id in driver.state.recorded:  # its end is lost: another try may end otherwise
+        driver.append(Reopened(run_id=spec.run_id, attempts=driver.state.n_attempts.get(spec.run_id, 0)))
     return record

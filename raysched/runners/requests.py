@@ -62,8 +62,10 @@ def withdraw(layout: SweepLayout) -> None:
         _write(layout, "go")
 
 
-def begin(layout: SweepLayout) -> None:
+def begin(layout: SweepLayout, before: Request | None) -> None:
     """A driver starts: who runs the sweep again wants it to run, so a request to stop is over; a pause is not.
+
+    `before` is what stood before the driver held the sweep's lock: a later stop is meant for it.
 
     Raises:
         StoppedError: the sweep is paused.
@@ -71,7 +73,8 @@ def begin(layout: SweepLayout) -> None:
     found = standing(layout)
     if found is not None and found.verb == "pause":
         raise StoppedError(f"is paused ({found})", key=layout.name, hint=f"raysched resume {layout.name}")
-    withdraw(layout)
+    if found is not None and found == before:
+        _write(layout, "go")
 
 
 def standing(layout: SweepLayout) -> Request | None:

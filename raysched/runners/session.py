@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from raysched.errors import Interrupted
+from raysched.errors import Interrupted, StoppedError
 from raysched.records import ledger as ledgers
 from raysched.records.layout import SweepLayout
 from raysched.records.ledger import Ledger, Note, Opened
@@ -90,8 +90,13 @@ class Session:
             before = len(self.driver.records)
             self.uploader.start()
             with signals() as asked:  # to the very end: a signal during the upload ends it as well
+                search.hurried = lambda: asked() != 0
                 control = self._control(asked, ledger, lost)
-                self._run(on, control, asked)
+                try:
+                    self._run(on, control, asked)
+                except StoppedError:  # what it waited for in vain when the signal came
+                    if not asked():
+                        raise
                 if self.uploaded:
                     ledger.append(Note(text=uploaded_to(self.store.uri)))
                 exit_code = asked()

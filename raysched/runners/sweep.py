@@ -102,6 +102,7 @@ def sweep(loaded: LoadedStudy, options: Options, watcher: Watcher) -> Outcome:
     with contextlib.ExitStack() as stack:
         state = previous(layout)
         lost: Hold | None = None
+        asked_before = requests.standing(layout) if state is not None else None
         if state is not None:  # a second driver is told so before anything slow
             lost = stack.enter_context(hold(layout, options))
             state = previous(layout)
@@ -111,7 +112,7 @@ def sweep(loaded: LoadedStudy, options: Options, watcher: Watcher) -> Outcome:
         if state is not None:
             if _nothing_left(state, uri, loaded, options):
                 return Outcome.of(layout, state, uri, uploaded=True)
-            requests.begin(layout)
+            requests.begin(layout, asked_before)
         store = Store(uri, loaded.name)
         resolved = _prepared(loaded, options, state, store, watcher)
         stack.enter_context(_without_hub())

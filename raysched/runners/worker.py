@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import shutil
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,8 @@ SLICE_S = 1.0
 """How long a worker trains between two looks at the outside."""
 LOOK_S = 2.0
 """Between two looks into an object store for the driver's request to stop."""
+SHARE = 20.0
+"""A store that is slow to answer is not asked again for so many times as long."""
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 """What the system says of a disk, a quota or a file that takes no more."""
 
@@ -89,7 +92,7 @@ class Worker:
         self._localize, self._preempted = localize, preempted
         self._bench: Bench | None = None
         self._bench_key = ""
-        self._looked = 0.0
+        self._look_at = 0.0
         self.provenance = collect()
 
     def take(self, assignment: Assignment) -> None:
@@ -118,13 +121,19 @@ class Worker:
         return LateEvaluation(self._bench, spec, layout, earlier, record=record, **about)
 
     def _stop_asked(self) -> bool:
-        try:
-            if self.sweep.remote is not None and time.monotonic() - self._looked >= LOOK_S:
-                self._looked = time.monotonic()
-                self.sweep.pull(stop_file(self.sweep))
-            return int(stop_file(self.sweep).read_text()) >= self.assignment.epoch
-        except (OSError, ValueError):
-            return False
+        return any(epoch >= self.assignment.epoch for epoch in self._asked_by())
+
+    def _asked_by(self) -> Iterator[int]:
+        """Epochs of drivers that asked: by a file of this machine, which the driver alone writes, or in the store."""
+        with contextlib.suppress(OSError, ValueError):
+            yield int(stop_file(self.sweep).read_text())
+        if self.sweep.remote is not None and time.monotonic() >= self._look_at:
+            began = time.monotonic()
+            with contextlib.suppress(OSError, ValueError):  # a store that is away asks for nothing
+                # Straight from the store: a copy would stay here when the request is over.
+                yield int(self.sweep.remote.get(stop_file(self.sweep).name, patience_s=0))
+            now = time.monotonic()
+            self._look_at = now + max(LOOK_S, SHARE * (now - began))
 
     def advance(self, seconds: float = SLICE_S) -> Report:
         """Train for about `seconds`."""

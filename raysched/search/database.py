@@ -21,6 +21,8 @@ JOURNAL = "journal://"
 PSYCOPG = "postgresql+psycopg"
 HOPELESS = re.compile(r"authentication failed|no password supplied|no pg_hba\.conf entry|does not exist")
 """What a database server says that waiting does not change."""
+LOOK_S = 0.5
+"""Between two looks, while a database is away, whether anybody still waits for it."""
 
 
 class Address:
@@ -135,13 +137,15 @@ def _parsed(url: str) -> sqlalchemy.URL:
         ) from None
 
 
-def patiently(call: Callable[[], Result], address: Address, patience_s: float) -> Result:
-    """`call`, again and again with growing pauses while the database is locked or away.
+def patiently(
+    call: Callable[[], Result], address: Address, patience_s: float, hurried: Callable[[], bool] = lambda: False
+) -> Result:
+    """`call`, again and again with growing pauses while the database is locked or away; no more once `hurried`.
 
     The call must be one that may be repeated after any of its writes. Raises StoppedError after `patience_s`,
     DamageError where the database is none, MissingError where it lets us not in; every other error goes through.
     """
-    deadline, pause = time.monotonic() + patience_s, 0.1
+    began, pause = time.monotonic(), 0.1
     while True:
         try:
             return call()
@@ -155,13 +159,17 @@ def patiently(call: Callable[[], Result], address: Address, patience_s: float) -
                     key=str(address),
                     hint="check its address and the password: in RAYSCHED_OPTUNA, or in ~/.pgpass (mode 0600)",
                 ) from error
-            if time.monotonic() + pause > deadline:
+            if hurried() or time.monotonic() + pause > began + patience_s:
+                waited = round(time.monotonic() - began) if hurried() else patience_s
                 raise StoppedError(
-                    f"the search database did not answer for {patience_s:g} s: {cause}",
+                    f"the search database did not answer for {waited:g} s: {cause}",
                     key=str(address),
                     hint="the same command continues once it is back",
                 ) from error
-        time.sleep(pause)
+        rest = pause
+        while rest > 0 and not hurried():
+            time.sleep(min(rest, LOOK_S))
+            rest -= LOOK_S
         pause = min(2 * pause, 10.0)
 
 

@@ -70,7 +70,10 @@ class OptunaStudy:
         """
         self._search, self._patience_s, self._handed = search, patience_s, set[int]()
         self._saved = saved
+        self.hurried: Callable[[], bool] = lambda: False
+        """Whether database trouble is not waited out any more: the process was asked to end."""
         self._all = points(search)
+        self._grid = balanced(self._all) if search.sampler == "grid" else []
         self._choices = choices(self._all)
         self._target = len(self._all) if search.sampler == "grid" or search.points is None else search.points
         self._target = min(self._target, len(self._all))
@@ -78,7 +81,7 @@ class OptunaStudy:
         self._address.make()
         self._storage = patiently(lambda: connect(self._address), self._address, min(patience_s, CONNECT_PATIENCE_S))
         self._study = self._patiently(lambda: self._load(study_name, earlier))
-        self._written(self._prepare)
+        self._written(self._settle)
 
     @property
     def name(self) -> str:
@@ -215,7 +218,6 @@ class OptunaStudy:
         check_numbers(study, max(known) + 1, self._address)
         study.set_user_attr(SPACE, space(self._search))
         self._study = study
-        self._prepare()
 
     def _distributions(self, values: Mapping[str, Any]) -> dict[str, BaseDistribution]:
         return {name: CategoricalDistribution(self._choices[name]) for name in values}
@@ -223,18 +225,9 @@ class OptunaStudy:
     def _values(self, point: Point) -> dict[str, Any]:
         return {**point.params(), **({"method": point.method} if self._draws_method else {})}
 
-    def _prepare(self) -> None:
-        self._settle()
-        if self._search.sampler == "grid":
-            there = {self._point(trial) for trial in self._trials()}
-            for point in balanced(self._all):
-                if point not in there:
-                    self._enqueue(point)
-
     def _ask(self) -> Asked | None:
         while True:
-            self._settle()
-            trials = self._trials()
+            trials = self._settle()
             own = [trial for trial in trials if not NOT_ASKED & trial.user_attrs.keys()]
             lost = [one for one in own if one.state == TrialState.RUNNING and one.number not in self._handed]
             if lost:
@@ -244,7 +237,10 @@ class OptunaStudy:
                     if len(own) >= self._target:
                         return None
                     last = own[-1].number if own else -1
-                    if sum(DUPLICATE_OF in one.user_attrs for one in trials[last + 1 :]) >= DUPLICATES_IN_A_ROW:
+                    if self._grid:  # one at a time: what waits is read anew at every call, which is slow for thousands
+                        tried = {self._point(one) for one in trials}
+                        self._enqueue(next(point for point in self._grid if point not in tried))
+                    elif sum(DUPLICATE_OF in one.user_attrs for one in trials[last + 1 :]) >= DUPLICATES_IN_A_ROW:
                         self._enqueue_untried(trials)
                 trial = self._study.ask()
             point = self._suggest(trial)
@@ -323,15 +319,16 @@ class OptunaStudy:
             raise DamageError(f"cell {number} was never asked for in the search database {self._address}")
         return trial
 
-    def _settle(self) -> None:
-        """Tell open duplicates what the first trial of their point was told last."""
+    def _settle(self) -> list[FrozenTrial]:
+        """Tell open duplicates what the first trial of their point was told last; all trials after that."""
         trials = self._trials()
-        last_of = newest(trials)
-        for trial in trials:
-            if trial.state == TrialState.RUNNING and DUPLICATE_OF in trial.user_attrs:
-                first = last_of[trial.user_attrs[DUPLICATE_OF]]
-                if first.state.is_finished():
-                    self._study.tell(trial.number, first.value, state=first.state)
+        open_ones = [one for one in trials if one.state == TrialState.RUNNING and DUPLICATE_OF in one.user_attrs]
+        last_of = newest(trials) if open_ones else {}
+        told = [(one, last_of[one.user_attrs[DUPLICATE_OF]]) for one in open_ones]
+        told = [(one, first) for one, first in told if first.state.is_finished()]
+        for one, first in told:
+            self._study.tell(one.number, first.value, state=first.state)
+        return self._trials() if told else trials
 
     def _trials(self) -> list[FrozenTrial]:
         """By number, which Optuna counts from 0 without gaps."""
@@ -352,7 +349,7 @@ class OptunaStudy:
         return result
 
     def _patiently(self, call: Callable[[], Result]) -> Result:
-        return patiently(call, self._address, self._patience_s)
+        return patiently(call, self._address, self._patience_s, self.hurried)
 
 
 def _said(state: TrialState, value: float | None) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -48,8 +49,12 @@ def study_name(sweep: str, search: Search, identity: str = "") -> str:
 
 def balanced(of: Sequence[Point]) -> list[Point]:
     """The points in turns, one of each schedule: a grid that is cut short has treated its schedules alike."""
-    turn = {point: sum(other.schedule == point.schedule for other in of[:i]) for i, point in enumerate(of)}
-    return sorted(of, key=turn.__getitem__)
+    seen: Counter[str] = Counter()
+    turns = []
+    for point in of:
+        turns.append((seen[point.schedule], len(turns), point))
+        seen[point.schedule] += 1
+    return [point for *_, point in sorted(turns, key=lambda turn: turn[:2])]
 
 
 def seed_of(*parts: object) -> int:

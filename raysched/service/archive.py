@@ -116,7 +116,8 @@ def verify(path: Path) -> dict[str, Any]:
     except (tarfile.TarError, OSError, EOFError, ValueError, KeyError, zlib.error) as error:
         raise DamageError(f"is no archive of a sweep: {error}", key=str(path)) from error
     if not about or seen != about["files"]:
-        wrong = sorted(name for name in seen.keys() | about.get("files", {}) if seen.get(name) != about["files"][name])
+        listed = about.get("files", {})
+        wrong = sorted(name for name in seen.keys() | listed.keys() if seen.get(name) != listed.get(name))
         raise DamageError(f"does not hold what its manifest lists: {', '.join(wrong[:5])}", key=str(path))
     return about
 
@@ -155,13 +156,14 @@ def _place(layout: SweepLayout, to: Path) -> Path:
 def _sources(layout: SweepLayout, state: SweepState, private: Path) -> dict[str, Path]:
     """Name below the sweep's folder -> the file with its content."""
     layout.pull(layout.reports, *(layout.run(run_id).record for run_id in state.recorded), layout.optuna)
+    layout.pull(layout.root / "tracking.json")
     paths = [layout.ledger, *_whole(layout.reports), *_whole(layout.mlflow_artifacts)]
     for folder in sorted(layout.runs.iterdir()) if layout.runs.is_dir() else ():
         if layout.run(folder.name).record.is_file():
             paths += [layout.run(folder.name).record, *_accepted(layout, folder.name)]
     found = {path.relative_to(layout.root).as_posix(): path for path in paths}
-    if (target := layout.uploads / "target.json").is_file():  # where it is tracked; of what is there, nothing
-        found["uploads/target.json"] = target
+    if (target := layout.root / "tracking.json").is_file():  # where it is tracked; of what is there, nothing
+        found[target.name] = target
     for path in (layout.mlflow_db, *layout.root.glob("optuna*")):
         if path.is_file() and not path.name.endswith((*PRIVATE_SQLITE, ".lock")):
             found[path.name] = _settled(path, private)

@@ -19,6 +19,7 @@ from raysched.records.history import Row, Sealed, SegmentWriter, copy_sealed
 from raysched.records.layout import AttemptLayout
 from raysched.records.ledger import now_ms
 from raysched.records.record import AttemptResult, write_result
+from raysched.records.remote import StorageLost
 from raysched.study.identity import RunSpec
 from raysched.study.model import MAIN
 from raysched.tasks import predictions as parquet
@@ -107,6 +108,8 @@ class Attempt:
                 self.sealed, self.covered = list(found.segments), found.step
                 self.saved = (found.step, self.run.state.told)
                 break
+            except StorageLost:  # says nothing of the checkpoint
+                raise
             except (DamageError, OSError) as error:
                 passed.append(f"checkpoint passed over: {error}")
                 self.run = TrainingRun(self.bench, self.spec)

@@ -95,7 +95,7 @@ def save(folder: Path, run: TrainingRun, segments: Sequence[Sealed]) -> Checkpoi
 
 
 def fetch(attempts: Sequence[AttemptLayout]) -> None:
-    """Bring the furthest `KEEP` checkpoints of a run's attempts here, from an object store, with what they seal.
+    """Bring the furthest `KEEP` whole checkpoints of a run's attempts here, from an object store, with what they seal.
 
     One that is not whole here, though its manifest is stored, is fetched anew. Nothing to do for a folder storage.
 
@@ -106,7 +106,10 @@ def fetch(attempts: Sequence[AttemptLayout]) -> None:
         return
     stored = [(step, attempt) for attempt in attempts for step in attempt.saved_steps()]
     stored.sort(key=lambda one: one[0], reverse=True)
-    for step, attempt in stored[:KEEP]:
+    whole = 0
+    for step, attempt in stored:
+        if whole == KEEP:
+            break
         folder = attempt.checkpoint(step)
         attempt.pull(folder)
         try:
@@ -119,6 +122,7 @@ def fetch(attempts: Sequence[AttemptLayout]) -> None:
             except DamageError:
                 continue  # damaged there as well: passed over, with a note, by whoever resumes
         attempt.pull(*(attempt.segments / segment.name for segment in segments))
+        whole += 1
 
 
 def newest_first(folders: Iterable[Path]) -> list[Path]:

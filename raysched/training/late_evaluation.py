@@ -13,6 +13,7 @@ from raysched.records import files
 from raysched.records.history import copy_sealed
 from raysched.records.layout import AttemptLayout
 from raysched.records.record import Record
+from raysched.records.remote import StorageLost
 from raysched.study.identity import RunSpec
 from raysched.training import checkpoint
 from raysched.training.attempt import Attempt
@@ -63,10 +64,14 @@ class LateEvaluation(Attempt):
             for name in record.files:
                 if name.startswith(PREDICTIONS):
                     self._copy(name)
+        except StorageLost:
+            raise
         except (DamageError, OSError) as error:
             raise self._lost(f"a file of its record is: {error}") from error
         try:
             self._load_saved()
+        except StorageLost:
+            raise
         except (DamageError, StudyError, MissingError, OSError, RuntimeError, KeyError, SafetensorError) as error:
             checkpoint.fetch(attempts)
             if not any(self._load_checkpoint(attempt) for attempt in attempts):
@@ -99,9 +104,8 @@ class LateEvaluation(Attempt):
     def _check(self, attempt: AttemptLayout, names: Iterable[str]) -> None:
         """Raises DamageError where a file is not what the record says."""
         for name in names:
-            path = attempt.root / name
-            if not path.is_file() or files.sha256_file(path) != self.record.files[name]:
-                raise DamageError("is missing or is not what was recorded", key=str(path))
+            if not attempt.has(name, self.record.files[name]):
+                raise DamageError("is missing or is not what was recorded", key=str(attempt.root / name))
 
     def _load_saved(self) -> None:
         """Put what the recorded attempt saved into the model."""

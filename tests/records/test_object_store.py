@@ -20,12 +20,14 @@ from raysched.errors import DamageError, MissingError, StoppedError, StudyError
 from raysched.records import ledger as ledgers
 from raysched.records import lock, mirror
 from raysched.records import remote as remotes
+from raysched.records.files import sha256_bytes
+from raysched.records.history import Row, SegmentWriter, read_segments
 from raysched.records.layout import SweepLayout, storage_folder, sweeps
 from raysched.records.lease import Lease
 from raysched.records.ledger import Ledger, LedgerReader, Note, Recorded
 from raysched.records.ledger_objects import object_name
 from raysched.records.record import AttemptResult, Record, read_record, read_result, write_record, write_result
-from raysched.records.remote import Remote, StorageLost, StorageMissing
+from raysched.records.remote import Remote, StorageLost, StorageMissing, Stored
 from raysched.records.storage_uri import canonical
 from tests.object_store import Store, store  # noqa: F401 - a fixture
 
@@ -243,6 +245,40 @@ def test_records_come_with_the_ledger_that_speaks_of_them(fresh: Store) -> None:
             time.sleep(0.002)  # the ledger's times tell one record from the next
 
 
+def test_a_damaged_working_copy_never_wins_over_the_store(fresh: Store) -> None:
+    a, b = fresh.layout("a"), fresh.layout("b")
+    attempt = a.run("1234").attempt(1, 1).create()
+    writer = SegmentWriter(attempt.segments)
+    writer.append(Row(kind="note", step=1, time_ms=1, data={"text": "x"}))
+    sealed = writer.seal(0, 1)
+    (attempt.predictions / "vel.parquet").write_bytes(b"rows")
+    a.push(attempt.root)
+    files = {"predictions/vel.parquet": sha256_bytes(b"rows")}
+    result = AttemptResult(run_id="1234", epoch=1, attempt=1, status="finished", segments=(sealed,), files=files)
+    write_result(attempt.result, result)
+    there = b.run("1234").attempt(1, 1)
+    b.pull(there.root)
+    for path in (there.result, there.segments / sealed.name, there.predictions / "vel.parquet"):
+        path.write_bytes(b"#" * path.stat().st_size)
+    assert read_result(there.result) == result
+    assert [row.data["text"] for row in read_segments(there.segments, [sealed])] == ["x"]
+    assert there.has(*files.popitem())
+    assert not there.has("predictions/none", "0" * 64)
+
+
+@pytest.mark.parametrize("name", ["runs/../../x", "/etc/x", "runs/a\0b"])
+def test_a_name_that_leaves_the_working_copy_is_refused(
+    fresh: Store, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    layout = fresh.layout("a").create()
+    assert layout.remote is not None
+    monkeypatch.setattr(layout.remote, "below", lambda prefix: {name: Stored(size=1, stamp="", modified=None)})
+    with pytest.raises(DamageError, match="leaves the sweep's folder"):
+        layout.pull(layout.runs)
+    with pytest.raises(DamageError, match="leaves the sweep's folder"):
+        layout.pull_records({f"../../{name}": 1})
+
+
 def test_the_search_database_of_a_stale_driver_is_never_read(fresh: Store) -> None:
     def write(layout: SweepLayout, value: int) -> None:
         with closing(sqlite3.connect(layout.create().optuna)) as database, database:
@@ -385,6 +421,38 @@ def test_a_store_that_is_lost_stops_the_driver_and_loses_nothing(fresh: Store, m
     with Ledger.take_over(a.ledger, host="a", pid=1) as again:
         again.append(Note(text="kept"))
     assert [entry.text for entry in ledgers.read(a.ledger) if isinstance(entry, Note)] == ["kept"]
+
+
+def test_a_line_that_is_missing_before_later_ones_is_damage(fresh: Store) -> None:
+    a, b = fresh.layout("a"), fresh.layout("b")
+    with Ledger.take_over(a.ledger, host="a", pid=1) as ledger:
+        for text in ("x", "y"):
+            ledger.append(Note(text=text))
+    assert a.remote is not None
+    a.remote.delete([object_name(1)])
+    with pytest.raises(DamageError, match=r"ledger/00000001\.jsonl: is missing, and later lines"):
+        Ledger.take_over(b.ledger, host="b", pid=1)
+    assert sorted(a.remote.below("ledger")) == [object_name(0), object_name(2)]
+
+
+def test_a_driver_that_comes_in_between_never_gets_the_epoch_of_another(
+    fresh: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a, b = fresh.layout("a"), fresh.layout("b")
+    new, first = LedgerReader.new, True
+
+    def slow(reader: LedgerReader) -> list[ledgers.AnyEntry]:
+        nonlocal first
+        entries = new(reader)
+        if first:
+            first = False
+            Ledger.take_over(b.ledger, host="b", pid=1)
+        return entries
+
+    monkeypatch.setattr(LedgerReader, "new", slow)
+    with pytest.raises(StoppedError, match="taken over"):
+        Ledger.take_over(a.ledger, host="a", pid=1)
+    assert [entry.epoch for entry in ledgers.read(fresh.layout("c").ledger)] == [1]
 
 
 # -- lease --------------------------------------------------------------------------------------------------------

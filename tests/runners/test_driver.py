@@ -332,6 +332,19 @@ def test_a_damaged_record_is_made_again(new_bed: NewBed, adopted: bool) -> None:
     assert bed.told()[0] == ("told", record.source_dev["f1"])
 
 
+def test_a_failure_whose_record_was_lost_may_end_otherwise(new_bed: NewBed) -> None:
+    """The search was told FAIL; the run is executed again, finishes, and the search is told anew."""
+    bed = new_bed(search__schedule=["standard"], seeds=1)
+    bed.sweep(lambda assignment: ("failed", "code"))
+    (record,) = bed.records()
+    bed.layout.run(record.run_id).record.unlink()
+    bed.sweep()
+    (again,) = bed.records()
+    assert (again.status, again.attempt) == ("finished", 2)
+    assert bed.told()[0] == ("told", again.source_dev["f1"])
+    assert len(bed.driver().optuna.asked()) == 1
+
+
 def test_a_record_that_contradicts_the_search_is_refused(new_bed: NewBed) -> None:
     bed = new_bed(search__schedule=["standard"], seeds=1)
     bed.sweep()
@@ -378,6 +391,8 @@ def test_a_driver_that_lost_the_sweep_may_write_nothing(new_bed: NewBed) -> None
     with pytest.raises(StoppedError, match="taken over: another driver holds epoch 2") as caught:
         old.ended(assignment.key, "finished")
     assert caught.value.exit_code == RESUMABLE
+    with pytest.raises(StoppedError, match="taken over"):  # the same at every further word, before anything is written
+        old.append(Note(text="of a stale driver"))
     with contextlib.suppress(StoppedError):
         old.close()  # what it says at its leaving counts for nobody
     stale_ledger.close()

@@ -161,17 +161,19 @@ def test_a_silent_worker_is_killed_once_and_its_attempt_lost(monkeypatch: pytest
     trials = [Trial("a", "actor of a"), Trial("b", "actor of b"), Trial("c", None)]
 
     def look(at: float) -> None:
-        now[0] = at
-        callback.on_step_begin(1, trials)
+        while now[0] < at:
+            now[0] = min(now[0] + 1, at)
+            callback.on_step_begin(1, trials)
 
     look(2)
-    now[0] = 200
+    look(200)
     callback.on_trial_result(1, trials, trials[1], {"at_step": 3})
-    look(302.5)
-    look(304)
+    look(301)
+    assert killed == []
+    look(303)
     assert killed == ["actor of a"]
     callback.on_trial_error(1, trials, trials[0])
-    assert told == [("a", "lost", "hang", "its worker said nothing for 300 s (budget.hang_s), and was killed")]
+    assert told == [("a", "lost", "hang", "its worker said nothing for 301 s (budget.hang_s), and was killed")]
     trials[0].ray_actor = None
     late[0] = True
     look(306)
@@ -179,6 +181,23 @@ def test_a_silent_worker_is_killed_once_and_its_attempt_lost(monkeypatch: pytest
     callback.on_trial_error(1, trials, trials[1])
     assert told[1][:3] == ("b", "stopped", None)
     assert Ends.__getstate__(callback) == {}
+
+
+def test_a_driver_that_was_held_up_kills_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its database was away for ten minutes: it heard nobody, but nobody was silent."""
+    now, killed = [0.0], []
+    monkeypatch.setattr(ray, "kill", killed.append)
+    monkeypatch.setattr(ray_ends.time, "monotonic", lambda: now[0])
+    callback = Ends(None, Watchdog(300, lambda: now[0]))
+    trials = [Trial("a", "actor of a")]
+    for at in (2.0, 3.0, 603.0, 604.0, 605.0):
+        now[0] = at
+        callback.on_step_begin(1, trials)
+    assert killed == []
+    while now[0] < 905:
+        now[0] += 1
+        callback.on_step_begin(1, trials)
+    assert killed == ["actor of a"]
 
 
 def test_the_slots_follow_the_cluster() -> None:

@@ -41,6 +41,15 @@ def test_the_last_word_counts(layout: SweepLayout) -> None:
     assert requests.request_file(layout).stat().st_mode & 0o777 == 0o600
 
 
+def test_a_stop_that_comes_while_a_driver_starts_is_meant_for_it(layout: SweepLayout) -> None:
+    before = standing(layout)
+    ask(layout, "stop")
+    begin(layout, before)
+    found = standing(layout)
+    assert found is not None
+    assert found.verb == "stop"
+
+
 def test_asking_twice_changes_nothing(layout: SweepLayout) -> None:
     ask(layout, "stop")
     before = requests.request_file(layout).stat().st_mtime_ns
@@ -49,13 +58,13 @@ def test_asking_twice_changes_nothing(layout: SweepLayout) -> None:
 
 
 def test_a_new_driver_ends_a_stop_and_respects_a_pause(layout: SweepLayout) -> None:
-    begin(layout)
+    begin(layout, standing(layout))
     ask(layout, "stop")
-    begin(layout)
+    begin(layout, standing(layout))
     assert standing(layout) is None
     ask(layout, "pause")
     with pytest.raises(StoppedError, match=r"is paused \(host .*(\n.*)*raysched resume demo"):
-        begin(layout)
+        begin(layout, standing(layout))
     assert standing(layout) is not None
 
 

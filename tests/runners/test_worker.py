@@ -98,7 +98,7 @@ def test_who_may_ask_it_to_stop(tiny: Tiny, tmp_path: Path, text: str | None, st
         (Diverged("loss is nan"), "diverged", "nan"),
         (RunError("lost", cause="hang"), "failed", "hang"),
         (torch.OutOfMemoryError("CUDA out of memory"), "failed", "cuda_oom"),
-        (MemoryError(), "failed", "oom"),
+        (MemoryError(), "failed", "memory"),
         (DamageError("does not match"), "failed", "checkpoint"),
         (StudyError("too long"), "failed", "data"),
         (MissingError("no file"), "failed", "data"),

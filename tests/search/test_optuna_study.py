@@ -378,6 +378,28 @@ def test_a_locked_database_is_waited_for(opened: Opened, monkeypatch: pytest.Mon
     assert study.asked()[0].mean == 3.0
 
 
+def test_who_is_asked_to_end_does_not_wait_for_the_database(opened: Opened) -> None:
+    study = opened(search("grid"), lock_timeout_s=0.01, patience_s=300)
+    study.ask()
+    other = sqlite3.connect(opened.path, isolation_level=None)
+    other.execute("BEGIN EXCLUSIVE")
+    looks = iter([False, False, True, True])
+    study.hurried = lambda: next(looks)
+    with pytest.raises(StoppedError, match=r"did not answer for \d s: database is locked"):
+        study.tell(0, 3.0)
+    other.close()
+    study.hurried = lambda: False
+    study.tell(0, 3.0)
+
+
+def test_a_grid_of_thousands_waits_in_no_database(opened: Opened) -> None:
+    """What waits is read anew at every call."""
+    study = opened(search("grid"))
+    for number in range(3):
+        assert study.ask() is not None
+        assert len(study._trials()) == number + 1
+
+
 def test_a_database_locked_for_too_long_stops_the_sweep(opened: Opened) -> None:
     study = opened(search("grid"), lock_timeout_s=0.01, patience_s=0.2)
     study.ask()

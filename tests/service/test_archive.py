@@ -28,6 +28,7 @@ from raysched.reports.sweep import read_sweep
 from raysched.runners.requests import ask
 from raysched.service.archive import MANIFEST, archive, verify
 from raysched.service.compare import compare
+from raysched.tracking.target import remember
 from tests.service.kept import ONE, Kept
 
 pytestmark = pytest.mark.usefixtures("no_fsync")
@@ -57,13 +58,20 @@ def test_the_archive_holds_what_was_found_out_and_nothing_else(one: SweepLayout,
         make_folder(path.parent)
         path.write_text("not in an archive")
     ask(one, "stop")
+    remember(one, "http://mlflow:5000")
     write_report(one, one.reports)
     make_folder(one.mlflow_artifacts / "run" / "artifacts").joinpath("order.json").write_text("[]")
     done = archive(one, tmp_path / "one.tar.gz")
     found = names(done.path)
     assert found[0] == f"one/{MANIFEST}"
     assert done.members == len(found) - 1
-    wanted = ["ledger.jsonl", "optuna.db", "reports/report.md", "mlflow-artifacts/run/artifacts/order.json"]
+    wanted = [
+        "ledger.jsonl",
+        "optuna.db",
+        "tracking.json",
+        "reports/report.md",
+        "mlflow-artifacts/run/artifacts/order.json",
+    ]
     sweep = read_sweep(one)
     for run_id, record in sweep.records.items():
         attempt = f"runs/{run_id}/{record.attempt_folder}"
@@ -231,13 +239,14 @@ def changed(path: Path, change: Callable[[tarfile.TarInfo, bytes], tuple[str, by
     ("change", "match"),
     [
         (lambda m, c: None if m.name.endswith("ledger.jsonl") else (m.name, c), "does not hold what its manifest"),
+        (lambda m, c: (m.name.replace("ledger", "other"), c), "does not hold .*ledger.jsonl, other.jsonl"),
         (lambda m, c: (m.name, c + b"x" if m.name.endswith("ledger.jsonl") else c), "does not hold .*ledger.jsonl"),
         (lambda m, c: (m.name.replace("one/ledger", "../ledger"), c), "which no archive of a sweep does"),
         (lambda m, c: (m.name.replace("one/ledger", "/ledger"), c), "which no archive of a sweep does"),
         (lambda m, c: None if m.name.endswith(MANIFEST) else (m.name, c), "is no archive of a sweep"),
         (lambda m, c: (m.name.replace("one", "two"), c), "is no archive of a sweep"),
     ],
-    ids=["missing", "changed", "climbing", "absolute", "no manifest", "renamed"],
+    ids=["missing", "more", "changed", "climbing", "absolute", "no manifest", "renamed"],
 )
 def test_what_was_changed_is_noticed(
     one: SweepLayout, tmp_path: Path, change: Callable[[tarfile.TarInfo, bytes], tuple[str, bytes] | None], match: str

@@ -145,7 +145,7 @@ def test_a_real_server_holds_the_same_tree(
     disk.whole_run(1)
     disk.told(81.0)
     disk.end("finished")
-    remote = Store(server, "demo")
+    remote = Store(server, "the same tree")  # other tests have experiments of their own there
     remote.check()
     for target in (store, remote):
         uploader = Uploader(disk.layout, target)
