@@ -27,7 +27,10 @@ def canonical(uri: str) -> str:
     Raises:
         StudyError: it holds credentials or a query, names no bucket, or is no store that can be written.
     """
-    parts = urlsplit(uri)
+    try:
+        parts = urlsplit(uri)
+    except ValueError as error:
+        raise StudyError(f"is no URI: {error}", key="--storage") from error
     scheme = _ALIASES.get(parts.scheme, parts.scheme)
     if scheme not in EXTRAS and scheme not in _OTHERS:
         raise StudyError(

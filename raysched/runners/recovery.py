@@ -15,6 +15,8 @@ from raysched.study.space import Point
 if TYPE_CHECKING:
     from raysched.runners.driver import Driver
 
+ANEW = "move it away: the same command makes a new one out of the ledger and the records"
+
 
 def recover(driver: Driver, retry: frozenset[str] | None) -> None:
     """Cells of earlier drivers, whose every end is known by its record.
@@ -32,14 +34,14 @@ def recover(driver: Driver, retry: frozenset[str] | None) -> None:
         if number not in asked:
             raise DamageError(
                 f"point {number} of the ledger is not in the search database",
-                key=str(driver.layout.optuna),
-                hint="move it away: the same command makes a new one out of the ledger and the records",
+                key=driver.optuna.place,
+                hint=ANEW if driver.optuna.is_file else "restore it from a copy",
             )
         if asked[number] != Point(**driver.state.points[number].params):
             raise DamageError(
                 f"point {number} is {asked[number]} in the search database, and another one in the ledger",
-                key=str(driver.layout.optuna),
-                hint="move it away: the same command makes a new one out of the ledger and the records",
+                key=driver.optuna.place,
+                hint=ANEW if driver.optuna.is_file else "restore it from a copy",
             )
         open_cell(driver, number, asked[number])
 

@@ -88,6 +88,16 @@ class OptunaStudy:
         return self._study.study_name
 
     @property
+    def place(self) -> str:
+        """Where the database is, without its password."""
+        return str(self._address)
+
+    @property
+    def is_file(self) -> bool:
+        """Whether moving a file away leaves an empty database."""
+        return self._address.journal is not None or self._address.backend == "sqlite"
+
+    @property
     def target(self) -> int:
         """How many distinct points will be asked in all."""
         return self._target

@@ -50,7 +50,7 @@ def study_name(sweep: str, search: Search, identity: str = "") -> str:
 def balanced(of: Sequence[Point]) -> list[Point]:
     """The points in turns, one of each schedule: a grid that is cut short has treated its schedules alike."""
     seen: Counter[str] = Counter()
-    turns = []
+    turns: list[tuple[int, int, Point]] = []
     for point in of:
         turns.append((seen[point.schedule], len(turns), point))
         seen[point.schedule] += 1

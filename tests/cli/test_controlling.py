@@ -157,12 +157,12 @@ def test_a_sweep_without_a_driver(raysched: Raysched, layout: SweepLayout, monke
     assert answer.code == DONE
     assert "demo: paused; no driver runs it now, and `raysched sweep` will not until the pause is over" in answer.out
     with pytest.raises(Exception, match=r"demo: is paused \(host .*\)\n  next:  raysched resume demo"):
-        requests.begin(layout)
+        requests.begin(layout, requests.standing(layout))
     assert status(raysched)["state"] == "paused"
     swept: list[LoadedStudy] = []
 
     def sweep(loaded: LoadedStudy, options: Options) -> int:
-        requests.begin(layout)
+        requests.begin(layout, requests.standing(layout))
         swept.append(loaded)
         return 1 if options.max_concurrent == 3 else 0
 

@@ -61,6 +61,7 @@ def test_one_storage_has_one_uri(uri: str, expected: str) -> None:
         ("s3:///a", "must be s3://bucket/folder"),
         ("s3://bucket/../a", "must be s3://bucket/folder"),
         ("s3://bucket/a*", "must be s3://bucket/folder"),
+        ("s3://[bucket/a", "is no URI"),
         ("http://host/a", "cannot store a sweep under http://"),
         ("nonsense://a/b", "cannot store a sweep under nonsense://"),
     ],

@@ -158,7 +158,8 @@ def test_a_sweep_that_moves_from_machine_to_machine_ends_as_in_a_folder(
     resolved = tiny.resolve(study)
     folder = sweep_in_process(tmp_path, "demo", study, resolved)
     # A worker of another machine is stopped in the middle of the second run, and its driver is gone too.
-    monkeypatch.setattr("raysched.runners.worker.LOOK_S", 0.0)
+    for name in ("LOOK_S", "SHARE"):
+        monkeypatch.setattr(f"raysched.runners.worker.{name}", 0.0)
     layout, worker = fresh.layout("driver"), Worker()
     with fresh.machine("driver"), driver_of(layout, study, resolved) as driver:
         first = driver.next()
@@ -180,6 +181,7 @@ def test_a_sweep_that_moves_from_machine_to_machine_ends_as_in_a_folder(
             assert worker.advance(0).outcome == "stopped"
         stop_file(layout).unlink()
         layout.push(stop_file(layout))
+        assert not stop_file(fresh.layout("worker")).exists()  # the next process there would obey it
     seen = read_sweep(fresh.layout("viewer"))
     assert (len(seen.records), len(seen.state.attempts)) == (1, 2)
     assert 4 <= checkpoint_steps(seen.layout, seen.state)[second.spec.run_id] <= 6
