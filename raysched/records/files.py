@@ -41,6 +41,13 @@ def create(path: Path, flags: int) -> int:
     return descriptor
 
 
+def free_bytes(folder: Path) -> int:
+    """What this user may still write on the disk of `folder`, which need not be there yet."""
+    there = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    status = os.statvfs(there)
+    return status.f_bavail * status.f_frsize
+
+
 def sync_folder(path: Path) -> None:
     """Make the names in `path` survive a loss of power."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)

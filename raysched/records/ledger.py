@@ -23,6 +23,7 @@ from raysched.records import mirror
 from raysched.records.files import (
     crc_line,
     create,
+    free_bytes,
     make_folder,
     parse_crc_line,
     sync_folder,
@@ -285,7 +286,8 @@ class Ledger:
         except OSError as error:
             self._give_up(before)
             raise StoppedError(
-                f"cannot be written: {error.strerror or error}",
+                f"cannot be written: {error.strerror or error}; "
+                f"{free_bytes(self.path.parent)} bytes are free on the disk of {self.path.parent}",
                 key=str(self.path),
                 hint="free space and run the same command again",
             ) from error
@@ -321,6 +323,7 @@ class Ledger:
             self._reader.new()
             self._check_epoch()
             os.ftruncate(self._file, self._reader.offset)  # a stale driver's interrupted write
+        self._check_epoch()  # again and again, once a higher one was seen
 
     def _check_epoch(self) -> None:
         if self._reader.epoch > self.epoch:

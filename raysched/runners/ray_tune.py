@@ -6,6 +6,7 @@ private temporary folder; nothing of it is ever restored (decision 1).
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import shutil
@@ -137,7 +138,8 @@ class Asked:
         if self._at is None and (self._control.stop() or self._control.paused()):
             self._at = self._clock()
             files.write_atomic(stop_file(self._driver.layout), str(self._driver.ledger.epoch))
-            self._driver.layout.push(stop_file(self._driver.layout))
+            with contextlib.suppress(OSError, RayschedError):  # a store that is away: workers are ended a little later
+                self._driver.layout.push(stop_file(self._driver.layout))
         return self._clock() - self._at if self._at is not None else 0.0
 
 

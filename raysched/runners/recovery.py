@@ -108,10 +108,10 @@ def _known(driver: Driver, spec: RunSpec) -> Record | None:
             or not was_started(result, (*driver.ledger.entries, *driver.state.attempts.values()))
         ):
             continue
-        driver.layout.pull(attempt.segments, *(attempt.root / name for name in result.files))
-        if not is_whole(attempt, result):
+        if record is not None and not result.tests.keys() > tested:
             continue
-        if record is None or result.tests.keys() > tested:
+        driver.layout.pull(attempt.segments, *(attempt.root / name for name in result.files))
+        if is_whole(attempt, result):
             return driver.accept(spec, result)
     if record is None and spec.run_id in driver.state.recorded:  # its end is lost: another try may end otherwise
         driver.append(Reopened(run_id=spec.run_id, attempts=driver.state.n_attempts.get(spec.run_id, 0)))

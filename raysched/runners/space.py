@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 from raysched.errors import StoppedError
+from raysched.records.files import free_bytes
 from raysched.runners.control import Held
 
 LEAST_BYTES = 100 * 1024**2
@@ -15,13 +15,6 @@ LEAST_BYTES = 100 * 1024**2
 PATIENCE_S = 300.0
 """So long the driver waits for room."""
 LOOK_S = 1.0
-
-
-def free_bytes(folder: Path) -> int:
-    """What this user may still write on the disk of `folder`."""
-    there = next(parent for parent in (folder, *folder.parents) if parent.exists())
-    status = os.statvfs(there)
-    return status.f_bavail * status.f_frsize
 
 
 class SpaceHold:

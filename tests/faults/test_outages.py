@@ -178,7 +178,7 @@ def small_disk() -> Iterator[Path]:
         try:
             yield folder
         finally:
-            subprocess.run(["umount", str(folder)], check=True)
+            subprocess.run(["umount", "-l", str(folder)], check=True)  # files read in this process may be mapped yet
     finally:
         folder.rmdir()
 

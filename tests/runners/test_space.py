@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from raysched.errors import RESUMABLE
-from raysched.runners.space import SpaceHold, free_bytes
+from raysched.records.files import free_bytes
+from raysched.runners.space import SpaceHold
 from raysched.runners.worker import Worker
 from tests.runners.test_worker import assignment
 from tests.training.tiny_training import Tiny
