@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from raysched.cli.looking import find_all, where
+from raysched.cli.looking import find_all
 from raysched.cli.terminal import terminal
 from raysched.errors import DONE, StoppedError
 from raysched.records.layout import SweepLayout
@@ -48,7 +48,7 @@ def _stop(layout: SweepLayout, patience_s: float) -> None:
             raise StoppedError(
                 f"its driver ({later}) has not left after {patience_s:g} s; the request stands",
                 key=layout.name,
-                hint=f"raysched status {layout.name}{where(layout)} shows what it does; nothing is lost where a driver "
+                hint=f"raysched status {layout.named} shows what it does; nothing is lost where a driver "
                 "that hangs is ended",
             )
         time.sleep(EVERY_S)
@@ -123,7 +123,7 @@ def resume(name: str | None, options: Options) -> int:
 
 
 def _resume(layout: SweepLayout) -> str:
-    return f"raysched resume {layout.name}{where(layout)}"
+    return f"raysched resume {layout.named}"
 
 
 def _say(text: str) -> None:

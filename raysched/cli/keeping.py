@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
-from raysched.cli.looking import find, where
+from raysched.cli.looking import find
 from raysched.cli.terminal import terminal
 from raysched.errors import DONE
 
@@ -133,6 +133,6 @@ def merge(sweep: str, other: str, storage: str, other_storage: str, *, name: str
     failed = f", {done.failed} failed" if done.failed else ""
     console.print(f"{name}: {told}; {done.finished} runs finished{failed}, {done.left} left to do", highlight=False)
     if done.left:
-        console.print(f"to do them:      raysched resume {name}{where(done.layout)}", highlight=False)
-    console.print(f"to fill MLflow:  raysched sync {name}{where(done.layout)}", highlight=False)
+        console.print(f"to do them:      raysched resume {done.layout.named}", highlight=False)
+    console.print(f"to fill MLflow:  raysched sync {done.layout.named}", highlight=False)
     return DONE

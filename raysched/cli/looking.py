@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from raysched.cli.options import STORAGE
 from raysched.cli.terminal import terminal
 from raysched.errors import MissingError, StudyError
 from raysched.records.layout import SweepLayout, storage_folder, sweeps
@@ -50,11 +49,6 @@ def find(name: str | None, storage: str) -> SweepLayout:
             hint="look for it with --storage, or start it with `raysched sweep`",
         )
     return layout
-
-
-def where(layout: SweepLayout) -> str:
-    """The option with which a further command finds the sweep; nothing where the default does."""
-    return "" if layout.uri == str(storage_folder(STORAGE)) else f" --storage {layout.uri}"
 
 
 def find_all(names: list[str], storage: str) -> list[SweepLayout]:
@@ -135,11 +129,11 @@ def _show_status(layout: SweepLayout) -> None:
     driver = f"driver: {now}" if now.alive else str(now)
     console.print(f"{layout.name}: {driver} ({found.state})", highlight=False)
     if now.request is not None and found.state in ("pausing", "paused", "stopping"):
-        hint = "" if found.state == "stopping" else f"; raysched resume {layout.name}{where(layout)} goes on"
+        hint = "" if found.state == "stopping" else f"; raysched resume {layout.named} goes on"
         console.print(f"asked to {now.request.verb} by {now.request}{hint}", highlight=False)
     if found.tracked is not None and found.tracked.held < found.tracked.done:
         waiting = found.tracked.done - found.tracked.held
-        hint = "its driver uploads them" if now.alive else f"raysched sync {layout.name}{where(layout)} uploads them"
+        hint = "its driver uploads them" if now.alive else f"raysched sync {layout.named} uploads them"
         console.print(f"MLflow at {found.tracked.uri} lacks {waiting} runs that are done; {hint}", highlight=False)
     table = Table(box=None, pad_edge=False)
     for column in ("point", "seeds done", "failed", "running", "source dev", "step", "left"):

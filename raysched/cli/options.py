@@ -7,8 +7,9 @@ from typing import Annotated
 import typer
 
 from raysched.errors import StudyError
+from raysched.records.storage_uri import DEFAULT_STORAGE
 
-STORAGE = "./raysched-runs"
+STORAGE = DEFAULT_STORAGE
 
 
 def _not_in_ps(context: typer.Context, option: typer.CallbackParam, value: str | None) -> str | None:

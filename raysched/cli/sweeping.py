@@ -210,20 +210,19 @@ def sweep(loaded: LoadedStudy, options: Options) -> int:
     from raysched.reports.report import write_report
 
     report = write_report(outcome.layout, outcome.layout.reports)
-    where = "" if options.storage == "./raysched-runs" else f" --storage {options.storage}"
     done = f"{outcome.n_runs} runs are done" + (f", {outcome.n_failed} of them failed" if outcome.n_failed else "")
     now = [f"{outcome.n_new} of them now"] if outcome.n_new else []
     now += [f"{outcome.n_tested} tested on what came later"] if outcome.n_tested else []
     console.print(f"{done}; {', '.join(now) or 'nothing was left to do'}.")
     console.print(f"report:  {report}", highlight=False)
     if outcome.tracking_uri == sqlite_uri(outcome.layout.mlflow_db):
-        console.print(f"browse:  raysched ui {outcome.layout.name}{where}", highlight=False)
+        console.print(f"browse:  raysched ui {outcome.layout.named}", highlight=False)
     for run_id, why in outcome.untested.items():
         screen.warn(f"run {run_id} could not be tested: {why}")
     if not outcome.uploaded:
         screen.warn("MLflow does not hold everything yet; the same command uploads the rest")
     if outcome.n_failed:
-        console.print(f"failed:  raysched status {outcome.layout.name}{where}", highlight=False)
+        console.print(f"failed:  raysched status {outcome.layout.named}", highlight=False)
     return outcome.exit_code
 
 

@@ -19,7 +19,7 @@ from raysched.errors import StudyError
 from raysched.records import mirror
 from raysched.records.files import make_folder
 from raysched.records.remote import Remote
-from raysched.records.storage_uri import canonical, is_remote
+from raysched.records.storage_uri import DEFAULT_STORAGE, canonical, is_remote
 from raysched.study.lookup import SWEEP_NAME, check_sweep_name
 
 RUN_ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
@@ -204,6 +204,11 @@ class SweepLayout:
 
     def __repr__(self) -> str:
         return f"SweepLayout({self.uri!r}, {self.name!r})"
+
+    @property
+    def named(self) -> str:
+        """How a further command names the sweep: with the storage, unless that is the default one from here."""
+        return self.name if self.uri == str(storage_folder(DEFAULT_STORAGE)) else f"{self.name} --storage {self.uri}"
 
     def exists(self) -> bool:
         return self.ledger.is_file() if self._copy is None else self._copy.ledger.exists()

@@ -1,4 +1,4 @@
-"""The address of an object store, checked without asking it."""
+"""Where sweeps are kept by default, and the address of an object store, checked without asking it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 from raysched.errors import StudyError
 
+DEFAULT_STORAGE = "./raysched-runs"
 EXTRAS = {"s3": "s3", "gs": "gcs"}
 """Scheme -> the extra of this package that brings its client."""
 _ALIASES = {"s3a": "s3", "gcs": "gs"}

@@ -81,7 +81,7 @@ class Control:
         """Why nothing is launched, as the executor last saw it: for whoever watches from another thread."""
         obeyed, held = self._obeyed, self._held
         if obeyed is not None and obeyed.verb == "pause":
-            return f"paused, {obeyed}; raysched resume {self.layout.name} goes on"
+            return f"paused, {obeyed}; raysched resume {self.layout.named} goes on"
         return held.why.what if held is not None else None
 
     def _request(self) -> Request | None:

@@ -72,7 +72,7 @@ def begin(layout: SweepLayout, before: Request | None) -> None:
     """
     found = standing(layout)
     if found is not None and found.verb == "pause":
-        raise StoppedError(f"is paused ({found})", key=layout.name, hint=f"raysched resume {layout.name}")
+        raise StoppedError(f"is paused ({found})", key=layout.name, hint=f"raysched resume {layout.named}")
     if found is not None and found == before:
         _write(layout, "go")
 

@@ -124,7 +124,7 @@ class Session:
     def _control(self, asked: Callable[[], int], ledger: Ledger, lost: Hold) -> Control:
         holds: list[Hold] = [lost, SpaceHold(self.layout.root)]
         if not self.options.allow_offline_tracking:
-            holds.append(Outage(self.uploader.state, name=self.layout.name, uri=self.store.uri))
+            holds.append(Outage(self.uploader.state, name=self.layout.named, uri=self.store.uri))
         return Control(self.layout, asked, holds=holds, note=lambda text: ledger.append(Note(text=text)))
 
     def _run(self, on: Cluster, control: Control, asked: Callable[[], int]) -> None:

@@ -48,7 +48,7 @@ def merge(first: SweepLayout, second: SweepLayout, to: SweepLayout, optuna_uri: 
     _refuse_names(first, second, to)
     for layout in (first, second):
         if (now := presence(layout)).alive:
-            raise StoppedError(f"runs now: {now}", key=layout.name, hint=f"raysched stop {layout.name}")
+            raise StoppedError(f"runs now: {now}", key=layout.name, hint=f"raysched stop {layout.named}")
     found = compare(first, second)
     a, b = read_sweep(first), read_sweep(second)
     if a.damaged or b.damaged:

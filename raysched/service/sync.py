@@ -53,7 +53,7 @@ def sync(
         )
     layout.pull(layout.ledger, layout.uploads)  # histories are fetched as they are read
     uri = target(layout, given)
-    again = f"once it answers: raysched sync {layout.name}"
+    again = f"once it answers: raysched sync {layout.named}"
     store = Store(uri, layout.name)
     try:
         store.check()

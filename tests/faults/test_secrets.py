@@ -142,6 +142,6 @@ def test_no_secret_in_a_submitted_job(tiny: Tiny, tmp_path: Path, monkeypatch: p
         assert code == DONE, text
         found = search.in_command_lines() + search.below(tmp_path, cluster.folder)
         monkeypatch.setenv("RAY_AUTH_TOKEN", cluster.token)
-        details = [one.dict() for one in JobServer(cluster.address)._client.list_jobs()]
+        details = [one.model_dump() for one in JobServer(cluster.address)._client.list_jobs()]
         found += search.in_bytes("the job server", json.dumps(details, default=str).encode())
         assert found == []

@@ -38,7 +38,7 @@ def test_a_request_reaches_the_driver_of_another_machine(store: Store) -> None: 
     withdraw(user)
     assert standing(driver) is None
     ask(user, "stop")
-    begin(driver)
+    begin(driver, standing(driver))
     assert standing(user) is None
     assert standing(store.layout("c").create()) is None
     assert request_file(driver) != request_file(user)
