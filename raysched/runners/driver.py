@@ -25,7 +25,7 @@ from raysched.records.record import AttemptResult, Record, write_record
 from raysched.records.state import SweepState
 from raysched.runners.assignment import Assignment, Progress
 from raysched.runners.claims import claim
-from raysched.runners.policy import advised, again
+from raysched.runners.policy import ALONE, advised, again
 from raysched.runners.recovery import open_cell, recover
 from raysched.search.cells import CellBook, SourceDevScore, Verdict
 from raysched.study.identity import Resolved, RunSpec
@@ -68,6 +68,8 @@ class Driver:
         self.state = SweepState.of(ledger.entries)
         self.running: dict[str, Progress] = {}
         self.tries: dict[str, int] = {}
+        self.alone: set[str] = set()
+        """Runs that memory was short for: they are tried again with nothing beside them."""
         self.behind: dict[str, None] = {}
         """Runs that are done and were not yet tested on every test set of the study, in the order of their cells."""
         self.untested: dict[str, str] = {}
@@ -114,7 +116,11 @@ class Driver:
             elif all(cell.number != asked.number for cell in self.book.cells):
                 open_cell(self, asked.number, asked.point)
             run = self.book.next_run()
+        if self.running and self.alone & {one.assignment.spec.run_id for one in self.running.values()}:
+            return None
         if run is not None:
+            if self.running and run.run_id in self.alone:
+                return None
             assignment = self._start(run.run_id)
             self.book.launched(run.run_id)
             return assignment
@@ -173,6 +179,8 @@ class Driver:
         elif again(cause, self.tries[spec.run_id], self.study.budget.attempts):
             logger.warning("run %s (%s seed %d): %s; trying again", spec.run_id, spec.point, spec.seed, cause)
             self.book.requeue(spec.run_id)
+            if cause in ALONE:
+                self.alone.add(spec.run_id)
         else:
             status: Literal["diverged", "failed"] = "diverged" if outcome == "diverged" else "failed"
             result = AttemptResult(

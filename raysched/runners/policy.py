@@ -46,6 +46,9 @@ RETRIED = frozenset(cause for cause, rule in RULES.items() if rule.tries == "bud
 SHARES = (0.1, 0.125, 0.2, 0.25, 0.5, 1.0)
 """Customary shares of a GPU."""
 
+ALONE = frozenset({"oom", "cuda_oom"})
+"""Causes that may be a neighbour's doing: the next attempt has the cluster to itself."""
+
 
 def again(cause: str | None, tries: int, attempts: int) -> bool:
     """Whether a run whose `tries`-th attempt ended for `cause` gets another; `attempts` is the study's budget."""

@@ -409,3 +409,29 @@ def test_other_inputs_are_other_runs(new_bed: NewBed) -> None:
     bed = new_bed()
     bed.sweep()
     assert len({record.run_id for record in bed.records()}) == 4
+
+
+def test_a_run_that_memory_was_short_for_is_tried_again_alone(new_bed: NewBed) -> None:
+    """Ray's monitor may end a neighbour of the run that took too much."""
+    bed = new_bed(search__schedule=["standard"], seeds=3)
+    driver = bed.driver()
+    hog, neighbour = driver.next(), driver.next()
+    assert hog is not None
+    assert neighbour is not None
+    driver.ended(neighbour.key, "lost", "oom", "made up")
+    driver.ended(hog.key, "lost", "oom", "made up")
+    alone = driver.next()
+    assert alone is not None
+    assert driver.next() is None
+    claim(alone)
+    driver.ended(alone.key, "finished")
+    second = driver.next()
+    assert second is not None
+    assert {alone.spec.seed, second.spec.seed} == {hog.spec.seed, neighbour.spec.seed}
+    assert driver.next() is None
+    driver.ended(second.key, "lost", "oom", "made up")  # once more: that was its last try
+    third = driver.next()
+    assert third is not None
+    claim(third)
+    driver.ended(third.key, "finished")
+    assert [record.cause for record in bed.records() if record.status == "failed"] == ["oom"]
