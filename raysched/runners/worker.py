@@ -54,6 +54,8 @@ def stop_file(layout: SweepLayout) -> Path:
 
 def _classify(error: Exception) -> tuple[str, str]:
     """(outcome, cause) of an exception that ended an attempt."""
+    if isinstance(error.__cause__, (MemoryError, torch.OutOfMemoryError)):
+        error = error.__cause__  # whatever it was wrapped in, such as an error of a plug-in
     if isinstance(error, Diverged):
         return "diverged", "nan"
     if isinstance(error, RunError):

@@ -111,6 +111,13 @@ def test_causes(error: Exception, outcome: str, cause: str) -> None:
     assert cause in RunError.CAUSES
 
 
+@pytest.mark.parametrize(("error", "cause"), [(MemoryError(), "memory"), (torch.OutOfMemoryError(), "cuda_oom")])
+def test_memory_that_is_short_is_no_fault_of_a_plug_in(error: Exception, cause: str) -> None:
+    wrapped = RunError("the schedule failed", cause="code")
+    wrapped.__cause__ = error
+    assert _classify(wrapped) == ("failed", cause)
+
+
 def test_threads_are_limited_before_torch_starts(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TOKENIZERS_PARALLELISM"):
         monkeypatch.setenv(name, "16")
