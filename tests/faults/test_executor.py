@@ -14,7 +14,7 @@ import pytest
 from raysched.errors import DONE
 from raysched.records import ledger as ledgers
 from raysched.records.layout import SweepLayout
-from raysched.records.ledger import AttemptEnded
+from raysched.records.ledger import AttemptEnded, AttemptStarted
 from tests.faults.conftest import Figures
 from tests.faults.rack import Node, Rack, rack
 from tests.processes import Command, Process, processes, wait
@@ -65,11 +65,20 @@ class Sweep:
         return time.monotonic() - began
 
     def busy(self, node: Node) -> Process:
-        """The worker of a node, once it trains: it has saved something since it is looked at."""
+        """The worker of a node, once all runs that are out train: each has saved something of its own."""
         self.until(lambda: node.workers(self.machines.shell.folder))
         began = time.time_ns()
-        self.until(lambda: working(self.layout).stat().st_mtime_ns > began)
+        self.until(lambda: working(self.layout).stat().st_mtime_ns > began and all(map(self.trains, self.out())))
         return node.workers(self.machines.shell.folder)[0]
+
+    def out(self) -> list[AttemptStarted]:
+        """Attempts without an end."""
+        ended = {(end.run_id, end.attempt) for end in ends(self.layout)}
+        return [one for one in attempts(self.layout) if (one.run_id, one.attempt) not in ended]
+
+    def trains(self, one: AttemptStarted) -> bool:
+        """It is well under way: its first checkpoint may come before its first word to the driver."""
+        return max(self.layout.run(one.run_id).attempt(one.epoch, one.attempt).saved_steps(), default=0) >= 100
 
     def again(self, do: Callable[[], object]) -> tuple[AttemptEnded, float, float]:
         """The end that `do` brings an attempt, the seconds until it was noticed, and until its run trained again."""
