@@ -77,8 +77,9 @@ faults: install  ## kills, outages and damage by the dozen, with a table of figu
 audit: install  ## known vulnerabilities of the pinned versions (needs the network); SECURITY.md explains the exceptions
 	$(BIN)/pip-audit --strict --no-deps --disable-pip -r constraints.txt --ignore-vuln CVE-2026-1839
 
-bench: install  ## what unfreezing and measuring cost, as ratios to a standard step
+bench: install  ## what unfreezing, measuring and a sick MLflow server cost, as ratios to a standard step
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks.training_cost
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks.uploads
 
 format: install  ## let ruff mend what it can
 	$(BIN)/ruff check --fix .
