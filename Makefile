@@ -72,7 +72,7 @@ slow: install  ## the tests that take minutes, real data among them where there 
 	$(TEST_ENV) $(BIN)/python -m pytest -m 'slow and not network' --timeout 3600 --durations 20 $(ARGS)
 
 faults: install  ## kills, outages and damage by the dozen, with a table of figures; ARGS='--kills 200' for a release
-	$(TEST_ENV) $(BIN)/python -m pytest -m faults --timeout 3600 tests/faults $(ARGS)
+	$(TEST_ENV) $(BIN)/python -m pytest -m faults --timeout 3600 tests/faults tests $(ARGS)
 
 audit: install  ## known vulnerabilities of the pinned versions (needs the network); SECURITY.md explains the exceptions
 	$(BIN)/pip-audit --strict --no-deps --disable-pip -r constraints.txt --ignore-vuln CVE-2026-1839

@@ -115,6 +115,7 @@ def run(cluster: Head, *arguments: str | Path, **more: Any) -> tuple[int, str]:
     return cluster.user.run(*arguments, **more)
 
 
+@pytest.mark.faults
 def test_a_sweep_far_away(cluster: Head, server: JobServer, tiny: Tiny) -> None:
     """Submitted, looked at, followed and stopped, each from a process of its own; then stopped and submitted again."""
     at = ["--address", cluster.address]

@@ -161,6 +161,7 @@ def proxy(server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
         yield one
 
 
+@pytest.mark.faults
 @pytest.mark.timeout(180)
 def test_every_fault_once_and_the_credentials(
     proxy: Proxy, disk: Any, store: Store, snapshot: Callable[[Store], dict[str, Any]], monkeypatch: pytest.MonkeyPatch
