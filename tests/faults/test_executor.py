@@ -102,7 +102,7 @@ def test_a_bad_day_for_machines(
     """Nodes join and die, workers are killed, frozen and preempted; all runs complete, and nothing shows in them."""
     layout = SweepLayout(tmp_path / "storage", NAME)
     first = machines.add()
-    settings = {"seeds": 14, "budget__hang_s": HANG_S, "budget__attempts": 10}
+    settings = {"seeds": 40, "budget__hang_s": HANG_S, "budget__attempts": 10}
     options = arguments(tiny, layout.storage, "--address", machines.address, "--max-concurrent", "2", **settings)
     sweep = Sweep(machines, layout, machines.shell.raysched(*options))
     sweep.until(lambda: list(layout.runs.glob("*/attempt-*/checkpoints/step-*/manifest.json")))
@@ -156,7 +156,7 @@ def test_a_bad_day_for_machines(
     assert sweep.command.text.count("2 runs at a time from here") == 2
     assert "Traceback" not in sweep.command.text
     assert all(record.status == "finished" for record in records(layout).values())
-    check_exactly_once(layout, 28, 2)
+    check_exactly_once(layout, 80, 2)
     check_no_step_twice(layout)
     there = left(layout)
     assert {run_id: there[run_id] for run_id in undisturbed} == undisturbed
