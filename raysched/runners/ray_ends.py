@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from raysched.runners import ray_cluster  # noqa: F401  (before ray itself: it sets what ray reads at import)
-from raysched.runners.ray_run import Preempted
+from raysched.runners.ray_run import Preempted, Spent
 
 import ray  # isort: skip
 from ray import cloudpickle, exceptions, tune  # isort: skip
@@ -32,6 +32,7 @@ START_S = 60.0
 """An attempt may be silent for so long before its first step, however short the study's limit: a worker starts cold."""
 CAUSES: tuple[tuple[type[BaseException], str], ...] = (
     (Preempted, "preempted"),
+    (Spent, "memory"),
     (exceptions.OutOfMemoryError, "oom"),
     (exceptions.NodeDiedError, "node_lost"),
     (exceptions.LocalRayletDiedError, "node_lost"),

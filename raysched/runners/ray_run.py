@@ -24,6 +24,10 @@ class Preempted(Exception):
     """This worker is to die, and has saved what it did: no fault of its run."""
 
 
+class Spent(Exception):
+    """Memory was short in this worker's process, which may stay so: no other run gets it."""
+
+
 class Notice:
     """Word that this process, or its node, is about to be ended."""
 
@@ -82,6 +86,8 @@ class AdapterRun(tune.Trainable):
         if report.cause == "preempted":
             # Ended by an exception, an actor is not used again: the next attempt gets another process.
             raise Preempted(f"saved at step {report.step}: {report.message}")
+        if report.cause == "memory":
+            raise Spent(report.message)
         return {
             "done": report.outcome is not None,
             "at_step": report.step,

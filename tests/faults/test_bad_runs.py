@@ -26,7 +26,7 @@ ENDS = {  # schedule -> its record's status, its cause, its attempts, and what i
     "gu": ("finished", None, 1, ""),
     "abort": ("failed", "worker_lost", 3, "next: its worker died every time"),
     "host": ("failed", "memory", 1, "MemoryError"),
-    "device": ("failed", "cuda_oom", 2, "training.batch_size to less is another experiment"),
+    "device": ("failed", "cuda_oom", 2, "--set training.batch_size to less"),
     "hog": ("failed", "oom", 2, "next: fewer runs to a machine: --set resources.memory_gb"),
 }
 
