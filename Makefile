@@ -74,7 +74,7 @@ slow: install  ## the tests that take minutes, real data among them where there 
 faults: install  ## kills, outages and damage by the dozen, with a table of figures; ARGS='--kills 200' for a release
 	$(TEST_ENV) $(BIN)/python -m pytest -m faults --timeout 3600 tests/faults tests $(ARGS)
 
-audit: install  ## known vulnerabilities of the pinned versions (needs the network); SECURITY.md explains the exceptions
+audit: install  ## known vulnerabilities of the pinned versions (needs the network); .github/SECURITY.md explains the exceptions
 	$(BIN)/pip-audit --strict --no-deps --disable-pip -r constraints.txt --ignore-vuln CVE-2026-1839
 
 bench: install  ## what unfreezing, measuring and a sick MLflow server cost, as ratios to a standard step

@@ -54,9 +54,8 @@ class Assignment:
 
 @dataclass(slots=True)
 class Progress:
-    """Where a running attempt is; `clock` is when it was last heard of."""
+    """Where a running attempt is."""
 
     assignment: Assignment
     step: int = 0
     total: int = 0
-    clock: float = 0.0

@@ -106,7 +106,8 @@ class Driver:
 
     def next(self) -> Assignment | None:
         """The next attempt to execute, started in the ledger; None if there is none now."""
-        if self.stopping or self.out_of_time:
+        at_work = {one.assignment.spec.run_id for one in self.running.values()}
+        if self.stopping or self.out_of_time or at_work & self.alone:
             return None
         run = self.book.next_run()
         while run is None and not self.all_asked:
@@ -116,10 +117,8 @@ class Driver:
             elif all(cell.number != asked.number for cell in self.book.cells):
                 open_cell(self, asked.number, asked.point)
             run = self.book.next_run()
-        if self.running and self.alone & {one.assignment.spec.run_id for one in self.running.values()}:
-            return None
         if run is not None:
-            if self.running and run.run_id in self.alone:
+            if at_work and run.run_id in self.alone:
                 return None
             assignment = self._start(run.run_id)
             self.book.launched(run.run_id)
@@ -142,14 +141,14 @@ class Driver:
         )
         self.append(AttemptStarted(run_id=run_id, attempt=assignment.number))
         self.tries[run_id] = self.tries.get(run_id, 0) + 1
-        self.running[assignment.key] = Progress(assignment=assignment, clock=self.clock())
+        self.running[assignment.key] = Progress(assignment=assignment)
         return assignment
 
     def progress(self, key: str, step: int, total: int) -> None:
         """A running attempt was heard of."""
         if key in self.running:
             here = self.running[key]
-            here.step, here.total, here.clock = step, total, self.clock()
+            here.step, here.total = step, total
             self.notify()
 
     def ended(self, key: str, outcome: str = "lost", cause: str | None = None, message: str = "") -> None:

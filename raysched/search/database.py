@@ -58,12 +58,6 @@ class Address:
         return self._parsed.render_as_string(hide_password=True) if self._parsed is not None else ""
 
     @property
-    def has_password(self) -> bool:
-        if self._parsed is None:
-            return False
-        return self._parsed.password is not None or any("pass" in key.lower() for key in self._parsed.query)
-
-    @property
     def place(self) -> str:
         """Where the database is, whoever asks: no user, no password, no options."""
         if self._parsed is None or self.backend == "sqlite":

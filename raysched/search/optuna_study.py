@@ -1,8 +1,9 @@
-"""The search's memory: which points were asked, and what each was told. The only file that knows Optuna.
+"""The search's memory: which points were asked, and what each was told.
 
-One Optuna trial per cell. Importing this file takes about a second: import it where a sweep starts, not at a
-command's top. Whatever is interrupted, between any two writes, is continued under its number by a new object on the
-same database; an answer that was lost is asked for again and comes out the same.
+With `optuna_storage`, the only door to Optuna. One Optuna trial per cell. Importing this file takes about a second:
+import it where a sweep starts, not at a command's top. Whatever is interrupted, between any two writes, is continued
+under its number by a new object on the same database; an answer that was lost is asked for again and comes out the
+same.
 """
 
 from __future__ import annotations
