@@ -182,8 +182,8 @@ def report_against(
     """
     if paper != "paper":
         raise StudyError(f"must be paper, but got {paper!r}", key="--against", choices=("paper",))
-    from raysched.reports.against_paper import write_against_paper
-    from raysched.reports.comparison import Names
+    from raysched.reports.paper.against import write_against_paper
+    from raysched.reports.paper.comparison import Names
     from raysched.reports.sweep import read_sweep
     from raysched.study.load import suite_parts
 

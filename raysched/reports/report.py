@@ -193,7 +193,7 @@ def _orders(sweep: Sweep, best: list[CellRow], to: Path) -> str:
                 orders.setdefault(contender(row.point), []).append([one[0] for one in woken])
     parts = ["## Unfreeze orders\n", table]
     if orders:
-        from raysched.reports.figures import order_figure  # matplotlib takes a second
+        from raysched.reports.figures.canvas import order_figure  # matplotlib takes a second
 
         write_atomic(to / ORDERS, order_figure(orders, max(layers) + 1))
         parts.append(f"![Layer woken at each event, per schedule]({ORDERS})\n")
@@ -213,7 +213,7 @@ def _traces(sweep: Sweep, best: list[CellRow], to: Path, damaged: list[str]) -> 
                 curves.setdefault(contender(row.point), []).append(curve)
     if not curves:
         return ""
-    from raysched.reports.figures import trace_figure  # matplotlib takes a second
+    from raysched.reports.figures.canvas import trace_figure  # matplotlib takes a second
 
     write_atomic(to / TRACES, trace_figure(curves))
     points = "; ".join(str(row.point) for row in best if contender(row.point) in curves)

@@ -8,8 +8,8 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from raysched.reports import paper
-from raysched.reports.paper import AVERAGE, LOWEST, TARGETS, Cell, by_cell
+from raysched.reports.paper import numbers as paper
+from raysched.reports.paper.numbers import AVERAGE, LOWEST, TARGETS, Cell, by_cell
 from raysched.study.space import Point
 from tests.reports.conftest import MadeUp, study
 

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from raysched.errors import StudyError
-from raysched.reports import paper
-from raysched.reports.against_paper import write_against_paper
-from raysched.reports.comparison import Compared, Comparison, Names, compare, recognise
-from raysched.reports.paper import AVERAGE, TARGETS
+from raysched.reports.paper import numbers as paper
+from raysched.reports.paper.against import write_against_paper
+from raysched.reports.paper.comparison import Compared, Comparison, Names, compare, recognise
+from raysched.reports.paper.numbers import AVERAGE, TARGETS
 from raysched.reports.sweep import read_sweep
 from raysched.study.load import Suite, load
 from raysched.study.space import Point, points

@@ -9,8 +9,9 @@ from statistics import mean
 
 import pytest
 
-from raysched.reports import gate, paper
-from raysched.reports.paper import AVERAGE, LOWEST, TARGETS, Cell, Published, by_cell, gap, published
+from raysched.reports.paper import gate
+from raysched.reports.paper import numbers as paper
+from raysched.reports.paper.numbers import AVERAGE, LOWEST, TARGETS, Cell, Published, by_cell, gap, published
 from raysched.reports.stats import Summary
 
 FULL = paper.FULL_SIZE

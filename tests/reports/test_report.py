@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from raysched.reports.figures import order_figure, trace_figure
+from raysched.reports.figures.canvas import order_figure, trace_figure
 from raysched.reports.report import _curve, write_report
 from raysched.reports.sweep import read_sweep
 from raysched.study.space import Point

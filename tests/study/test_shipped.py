@@ -13,7 +13,9 @@ import jsonschema
 import pytest
 
 from raysched.mini import world
-from raysched.reports import comparison, paper
+from raysched.reports.methods import MODELS
+from raysched.reports.paper import comparison
+from raysched.reports.paper import numbers as paper
 from raysched.study.load import Suite, diff, load, load_study, study_names, suite_parts
 from raysched.study.lookup import packaged_folder
 from raysched.study.model import Study
@@ -129,7 +131,7 @@ def test_mini_studies_speak_the_languages_of_the_mini_world(name: str) -> None:
 def cells(part: str) -> set[tuple[str, str, str, int]]:
     """(model, method, dataset, training rows) that a part of a suite measures."""
     one = study(part)
-    model = comparison.BACKBONES[one.model.backbone.rpartition("/")[2]]
+    model = MODELS[one.model.backbone.rpartition("/")[2]]
     datasets = [comparison.DATASETS[test.test] for test in one.test_sets.values()]
     return {
         (model, "full_ft" if point.method == "full" else comparison.SCHEDULES[point.schedule], dataset, size)

@@ -1,4 +1,4 @@
-"""The paper's published numbers (`paper_results.csv`), and what is odd about some of them (`paper_audit.csv`)."""
+"""The paper's published numbers (`results.csv`), and what is odd about some of them (`audit.csv`)."""
 
 from __future__ import annotations
 
@@ -85,9 +85,9 @@ class Published:
 @cache
 def published() -> tuple[Published, ...]:
     """All 732 numbers, in the order of the file; a number that stands in two tables stands here twice."""
-    audit = _lines("paper_audit.csv")
+    audit = _lines("audit.csv")
     found = []
-    for line in _lines("paper_results.csv"):
+    for line in _lines("results.csv"):
         notes = tuple(finding["note"] for finding in audit if _concerns(finding, line))
         names = {name: line[name] for name in ("model", "method", "dataset", "language", "metric")}
         found.append(

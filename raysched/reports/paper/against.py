@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from raysched.records.files import make_folder, write_atomic
-from raysched.reports import paper
-from raysched.reports.comparison import Comparison, Names, compare
-from raysched.reports.gate import Verdict
+from raysched.reports.paper import numbers as paper
+from raysched.reports.paper.comparison import Comparison, Names, compare
+from raysched.reports.paper.gate import Verdict
 from raysched.reports.sweep import Sweep
 from raysched.reports.tables import DAGGER, contender, markdown
 

@@ -8,19 +8,15 @@ from dataclasses import dataclass
 from pathlib import PurePath
 
 from raysched.errors import StudyError
-from raysched.reports import gate, paper
+from raysched.reports.methods import MODELS
+from raysched.reports.paper import gate
+from raysched.reports.paper import numbers as paper
 from raysched.reports.stats import Summary, summarise
 from raysched.reports.sweep import Sweep
 from raysched.reports.tables import CellRow, average, cell_rows, contender, selected
 from raysched.study.model import MAIN
 from raysched.study.space import Point
 
-BACKBONES: Mapping[str, str] = {
-    "bert-base-multilingual-cased": "mBERT",
-    "xlm-roberta-base": "XLM-R",
-    "mdeberta-v3-base": "mDeBERTa",
-}
-"""The paper's models by the name of their repository on the hub, or of a local folder."""
 DATASETS: Mapping[str, str] = {
     "facebook/mlqa": "MLQA",
     "google/xquad": "XQuAD",
@@ -234,12 +230,12 @@ def recognise(where: str) -> str | None:
 
 def _model(sweep: Sweep, names: Names) -> str:
     backbone = sweep.study.model.backbone
-    model = names.model or BACKBONES.get(PurePath(backbone).name.lower())
+    model = names.model or MODELS.get(PurePath(backbone).name.lower())
     if model is None:
         raise StudyError(
             f"{sweep.layout.name}: the backbone {backbone} is none of the paper's",
             key="model.backbone",
-            choices=(f"{model} ({name})" for name, model in BACKBONES.items()),
+            choices=(f"{model} ({name})" for name, model in MODELS.items()),
             hint="say which one it is: --paper-model XLM-R",
         )
     if sweep.study.model.source_language != ENGLISH:
