@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from raysched.cli import verbs
+from raysched.cli import result_verbs, verbs
 from raysched.cli.options import (
     STORAGE,
     Address,
@@ -134,39 +134,6 @@ def status(
 
 
 @app.command()
-def report(
-    sweeps: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="SWEEP...", help="Sweeps' names, or a suite's; needless where there is one sweep."),
-    ] = None,
-    storage: Storage = STORAGE,
-    to: Annotated[Path | None, typer.Option("--to", metavar="DIR", help="Folder of the report.")] = None,
-    against: Annotated[
-        str | None, typer.Option("--against", metavar="paper", help="Set the sweeps beside the paper's numbers.")
-    ] = None,
-    paper_model: Annotated[
-        str | None,
-        typer.Option(
-            "--paper-model", metavar="MODEL", help="mBERT, XLM-R or mDeBERTa, if the backbone's name is other."
-        ),
-    ] = None,
-    paper_dataset: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--paper-dataset", metavar="[SET=]DATASET", help="XQuAD, MLQA, XCOPA or XNLI, if the name is other."
-        ),
-    ] = None,
-) -> None:
-    """Write tables, unfreeze orders and tr(F) curves of a finished or half-finished sweep."""
-    from raysched.cli import looking
-
-    if against is None:
-        looking.report(sweeps or [], storage, to)
-    else:
-        looking.report_against(against, sweeps or [], storage, to, paper_model, paper_dataset or [])
-
-
-@app.command()
 def export(
     sweep: SweepName = None,
     to: Annotated[Path, typer.Option("--to", metavar="DIR", help="A new folder for the adapter.")] = ...,  # type: ignore[assignment]
@@ -246,5 +213,6 @@ def doctor(
     return checkup.doctor(storage, mlflow, address)
 
 
+result_verbs.register(app)
 verbs.register(app)
 app.add_typer(pretrain, name="pretrain")

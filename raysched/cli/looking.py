@@ -1,4 +1,4 @@
-"""`status`, `report`, `ui`, `studies`: looking at what is there. None of them changes a sweep."""
+"""`status`, `ui`, `studies`: looking at what is there. None of them changes a sweep."""
 
 from __future__ import annotations
 
@@ -9,14 +9,13 @@ import signal
 import subprocess
 import sys
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
 from raysched.cli.terminal import terminal
 from raysched.errors import MissingError, StudyError
-from raysched.records.layout import SweepLayout, storage_folder, sweeps
+from raysched.records.layout import SweepLayout, sweeps
 
 if TYPE_CHECKING:
     from raysched.reports.status import CellStatus
@@ -159,42 +158,6 @@ def _show_status(layout: SweepLayout) -> None:
                 told = f"failed: {cell.point} seed={run.seed}: {run.cause} ({layout.run(run.run_id).root})"
                 why = "".join(f"\n  {line}" for line in run.message.splitlines()[:1])
                 console.print(told + why, highlight=False, markup=False)
-
-
-def report(names: list[str], storage: str, to: Path | None) -> None:
-    """Write the report of each sweep, and print its path."""
-    from raysched.reports.report import write_report
-
-    layouts = find_all(names, storage)
-    for layout in layouts:
-        folder = layout.reports if to is None else to if len(layouts) == 1 else to / layout.name
-        print(write_report(layout, folder))  # noqa: T201
-
-
-def report_against(
-    paper: str, names: list[str], storage: str, to: Path | None, model: str | None, datasets: list[str]
-) -> None:
-    """Set the sweeps beside the paper in one page, and print its path.
-
-    Raises:
-        StudyError: nothing of them is in the paper.
-        MissingError: there is no such sweep.
-    """
-    if paper != "paper":
-        raise StudyError(f"must be paper, but got {paper!r}", key="--against", choices=("paper",))
-    from raysched.reports.paper.against import write_against_paper
-    from raysched.reports.paper.comparison import Names
-    from raysched.reports.sweep import read_sweep
-    from raysched.study.load import suite_parts
-
-    known = Names.read(model, datasets)
-    layouts = {layout.name: layout for layout in find_all(names, storage)}
-    if to is None:
-        several = len(names) > 1
-        name = names[0] if names else next(iter(layouts))
-        to = storage_folder(storage) / "reports" if several else SweepLayout(storage, name).reports
-    waiting = [part for name in names if name not in layouts for part in suite_parts(name) if part not in layouts]
-    print(write_against_paper([read_sweep(one) for one in layouts.values()], known, to, waiting))  # noqa: T201
 
 
 def ui(name: str | None, storage: str, port: int) -> int:

@@ -20,9 +20,11 @@ MODELS = {"bert-base-multilingual-cased": "mBERT", "xlm-roberta-base": "XLM-R", 
 
 @dataclass(frozen=True, kw_only=True)
 class Method:
-    """One cell that stands for a group of points. `name` tells it from all others of the report."""
+    """One cell that stands for a group of points. `name` tells it from all others of the report, `label` from those
+    of its own sweep."""
 
     name: str
+    label: str
     sweep: Sweep
     number: int
 
@@ -102,7 +104,10 @@ def methods(sweeps: Sequence[Sweep], by: Sequence[str] = ()) -> list[Method]:
             if name not in best or value[0] > best[name][0]:
                 best[name] = value
         prefix = prefixes[sweep.layout.name]
-        found += [Method(name=f"{prefix}{name}", sweep=sweep, number=number) for name, (_, number) in best.items()]
+        found += [
+            Method(name=f"{prefix}{label}", label=label, sweep=sweep, number=number)
+            for label, (_, number) in best.items()
+        ]
     return found
 
 

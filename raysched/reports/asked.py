@@ -1,0 +1,38 @@
+"""What one report is asked for; every section of it is made from this."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from raysched.reports.methods import Method, methods
+from raysched.reports.sweep import Sweep
+
+REFERENCE = "standard"
+MARGIN = 1.0
+"""Points within which two methods count as equivalent."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """Sweeps of one report. `by` are the parameters that group points (none: by method).
+
+    `reference` is the method that others are compared with, `margin` the points (0-100) of equivalence. Sections add
+    to `damaged` what they could not read.
+    """
+
+    sweeps: tuple[Sweep, ...]
+    by: tuple[str, ...] = ()
+    reference: str = REFERENCE
+    margin: float = MARGIN
+    damaged: list[str] = field(default_factory=list)
+
+    @cached_property
+    def methods(self) -> tuple[Method, ...]:
+        """Per group the cell that source dev selects. Raises StudyError where `by` names no parameter."""
+        return tuple(methods(self.sweeps, self.by))
+
+    def reference_of(self, sweep: Sweep) -> Method | None:
+        """The method that those of this sweep are compared with; None where it has none of that name."""
+        labels = {one.label: one for one in self.methods if one.sweep is sweep}
+        return labels.get(self.reference)
