@@ -77,9 +77,10 @@ faults: install  ## kills, outages and damage by the dozen, with a table of figu
 audit: install  ## known vulnerabilities of the pinned versions (needs the network); .github/SECURITY.md explains the exceptions
 	$(BIN)/pip-audit --strict --no-deps --disable-pip -r constraints.txt --ignore-vuln CVE-2026-1839
 
-bench: install  ## what unfreezing, measuring and a sick MLflow server cost, as ratios to a standard step
+bench: install  ## what unfreezing, measuring and a sick MLflow server cost; false positives and coverage of the statistics
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks.training_cost
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks.uploads
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks.false_positives
 
 format: install  ## let ruff mend what it can
 	$(BIN)/ruff check --fix .

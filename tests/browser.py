@@ -10,7 +10,7 @@ import socket
 import subprocess
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,10 @@ class Page:
     def run(self, script: str) -> Any:
         return self.call("POST", "/execute/sync", {"script": script, "args": []})
 
+    def devtools(self, command: str, **parameters: Any) -> Any:
+        """A command of Chromium's own protocol, such as `Emulation.setEmulatedMedia`."""
+        return self.call("POST", "/goog/cdp/execute", {"cmd": command, "params": parameters})
+
     def text(self) -> str:
         return str(self.run("return document.body.innerText"))
 
@@ -60,8 +64,11 @@ class Page:
 
 
 @contextlib.contextmanager
-def page(folder: Path, width: int = 1700, height: int = 900) -> Iterator[Page]:
-    """A tab of a browser whose profile lies in `folder`; both processes are gone afterwards."""
+def page(folder: Path, width: int = 1700, height: int = 900, arguments: Sequence[str] = ()) -> Iterator[Page]:
+    """A tab of a browser whose profile lies in `folder`; both processes are gone afterwards.
+
+    `arguments` are Chromium's own, such as `--host-resolver-rules=...`.
+    """
     port = free_port()
     driver = subprocess.Popen(
         [str(DRIVER), f"--port={port}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
@@ -71,6 +78,7 @@ def page(folder: Path, width: int = 1700, height: int = 900) -> Iterator[Page]:
         "args": [
             *("--headless=new", "--no-sandbox", "--disable-gpu", f"--window-size={width},{height}"),
             f"--user-data-dir={folder}/profile",
+            *arguments,
         ],
     }
     tab = None

@@ -12,17 +12,15 @@ from rich.table import Table
 
 from raysched.cli import looking
 from raysched.cli.terminal import terminal
-from raysched.errors import DamageError, MissingError, StudyError
+from raysched.errors import MissingError, StudyError
 from raysched.records import files
 from raysched.records.layout import SweepLayout, storage_folder
-from raysched.records.record import Record
-from raysched.reports.sweep import Sweep, read_sweep
+from raysched.reports.sweep import read_sweep
+from raysched.service import choosing
 from raysched.study.choices import closest
-from raysched.study.identity import RunSpec
 from raysched.study.load import check, load_study
 from raysched.study.model import MAIN, Study
 from raysched.study.overrides import apply_overrides
-from raysched.study.space import Point
 from raysched.study.values import form
 from raysched.study.yaml_text import parse, to_yaml
 
@@ -48,28 +46,20 @@ def export(
     """
     if best == (run is not None):
         raise StudyError("exactly one of --best and --run must be given", key="--best", choices=["--best", "--run ID"])
-    layout = _find(name, storage)
+    layout = find(name, storage)
     sweep = read_sweep(layout)
-    record = _best(sweep) if best else _run(sweep, run or "")
+    record = choosing.best(sweep) if best else choosing.named(sweep, run or "")
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
         raise StudyError(f"{to} is not an empty folder", key="--to", hint="name a new one")
-    from raysched import hub
-    from raysched.training import card
-    from raysched.training import export as exports
-
-    about = _about(sweep, record)
-    saved = _verified(layout, record)
-    backbone = hub.local_folder(about.spec.resolved.backbone)
     to.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=to.parent, prefix=f".{to.name}.") as beside:
         made = Path(beside) / "made"
-        exports.write(made, saved, backbone, about)
-        files.write_atomic(made / "README.md", card.text(about, _seeds(sweep, record)))
+        choosing.write(sweep, record, made)
         if to.exists():
             to.rmdir()
         made.rename(to)
     console = terminal()
-    console.print(f"run:     {record.run_id}, {about.spec.point} seed={record.seed}", highlight=False)
+    console.print(f"run:     {record.run_id}, {choosing.point(record)} seed={record.seed}", highlight=False)
     console.print(f"written: {to}", highlight=False)
     console.print(f"score:   raysched evaluate {to}", highlight=False)
     if push is not None:
@@ -78,7 +68,7 @@ def export(
         console.print(f"pushed:  {hub_upload.push(to, push, private=private)}", highlight=False)
 
 
-def _find(name: str | None, storage: str) -> SweepLayout:
+def find(name: str | None, storage: str) -> SweepLayout:
     """As `looking.find`, and what `raysched run` left is told from nothing at all."""
     try:
         return looking.find(name, storage)
@@ -91,71 +81,6 @@ def _find(name: str | None, storage: str) -> SweepLayout:
             choices=error.choices,
             hint=f"raysched sweep {name.removesuffix('.run')}, with the point as an arm of the search, then export",
         ) from error
-
-
-def _best(sweep: Sweep) -> Record:
-    """The seed with the best source-dev score in the cell with the best source-dev mean; targets are not looked at."""
-    from raysched.reports.tables import cell_rows, merit
-
-    metric = sweep.study.search.objective.partition("/")[2]
-    rows = [row for row in cell_rows(sweep, metric) if row.n]
-    if not rows:
-        raise MissingError(f"no run of {sweep.layout.name} is done yet", key="SWEEP", hint="see raysched status")
-    number = max(rows, key=merit).number
-    done = [record for record in sweep.cell(number) if record.status == "finished"]
-    return max(done, key=lambda record: (record.source_dev[metric], -record.seed))
-
-
-def _run(sweep: Sweep, run: str) -> Record:
-    found = [record for run_id, record in sweep.records.items() if run_id.startswith(run)] if run else []
-    if len(found) != 1:
-        raise StudyError(
-            f"{'no run' if not found else f'{len(found)} runs'} of {sweep.layout.name} begin with {run!r}",
-            key="--run",
-            choices=[f"{r.run_id} ({_point(r)} seed={r.seed})" for r in (found or sweep.records.values())][:20],
-        )
-    if found[0].status != "finished":
-        raise StudyError(f"run {found[0].run_id} {found[0].status} ({found[0].cause})", key="--run")
-    return found[0]
-
-
-def _point(record: Record) -> Point:
-    return Point(**record.params)
-
-
-def _about(sweep: Sweep, record: Record) -> Any:
-    from raysched.training.export import About
-
-    spec = RunSpec.make(sweep.study, sweep.resolved, _point(record), record.seed)
-    return About(
-        spec=spec,
-        sweep=sweep.layout.name,
-        source_dev=record.source_dev,
-        tests={name: sweep.tests(record, name) for name in sweep.study.test_sets},
-        versions=record.provenance,
-    )
-
-
-def _verified(layout: SweepLayout, record: Record) -> Path:
-    """The accepted attempt's adapter, every file of it compared with its hash."""
-    root = layout.run(record.run_id).root / record.attempt_folder
-    for name, sha256 in record.files.items():
-        path = root / name
-        if name.startswith("adapter/"):
-            layout.pull(path)
-        if name.startswith("adapter/") and (not path.is_file() or files.sha256_file(path) != sha256):
-            raise DamageError("is missing or is not what was recorded", key=str(path), hint="export another run")
-    return root / "adapter"
-
-
-def _seeds(sweep: Sweep, record: Record) -> list[tuple[int, dict[str, dict[str, dict[str, float]]]]]:
-    """(seed, test set -> language -> scores) of every finished run of the record's cell."""
-    number = next(n for n, taken in sweep.state.points.items() if record.run_id in taken.run_ids.values())
-    return [
-        (one.seed, {name: sweep.tests(one, name) for name in sweep.study.test_sets})
-        for one in sweep.cell(number)
-        if one.status == "finished"
-    ]
 
 
 def evaluate(

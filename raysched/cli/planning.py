@@ -92,7 +92,7 @@ def make(loaded: LoadedStudy, storage: str, step_seconds: float | None, steps: i
         n_points=n_points(study.search),
         records=done,
         seconds_per_run=seconds,
-        bytes_per_run=_bytes_per_run(layout, space, done),
+        bytes_per_run=_bytes_per_run(layout, loaded.study, space, done),
     )
 
 
@@ -115,15 +115,20 @@ def _records(
     return found
 
 
-def _bytes_per_run(layout: SweepLayout, space: Sequence[Point], done: dict[tuple[Point, int], Record]) -> float:
+def _bytes_per_run(
+    layout: SweepLayout, study: Study, space: Sequence[Point], done: dict[tuple[Point, int], Record]
+) -> float:
     """As the runs that are done take them, else at most.
 
-    A run keeps two checkpoints, each four times what it trains (weights, best, and two moments of AdamW).
+    A run keeps two checkpoints, each four times what it trains (weights, best, and two moments of AdamW); candidates
+    of adapter runs lie in both, and beside the adapter.
     """
     if done:
         return statistics.mean(_size(layout.run(record.run_id).root) for record in done.values())
-    trained = [ADAPTER_PARAMETERS if point.method == "adapters" else BACKBONE_PARAMETERS for point in space]
-    return BYTES_PER_RUN_OVERHEAD + 2 * 4 * 4 * statistics.mean(trained)
+    candidates = min(study.evaluation.candidates, study.evaluation.dev_points)
+    copies = {"adapters": 2 * 4 + 3 * candidates, "full": 2 * 4}
+    trained = {"adapters": ADAPTER_PARAMETERS, "full": BACKBONE_PARAMETERS}
+    return BYTES_PER_RUN_OVERHEAD + 4 * statistics.mean(copies[one.method] * trained[one.method] for one in space)
 
 
 def _size(folder: Path) -> int:

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from raysched.cli.looking import find_all
 from raysched.errors import StudyError
+from raysched.records.files import sha256_bytes
 from raysched.records.layout import SweepLayout, storage_folder
+
+if TYPE_CHECKING:
+    from raysched.reports.asked import Asked
+
+LONGEST_NAME = 120
+"""Characters of the name of a folder."""
 
 
 def report(
@@ -19,13 +29,70 @@ def report(
     margin: float,
     log_to_mlflow: bool,
 ) -> None:
-    """Write the report of each sweep, and print its path."""
-    from raysched.reports.report import write_report
+    """Write one report of the sweeps, log it to the MLflow run of each, and print where it is.
+
+    Raises:
+        StudyError: `by` names no parameter, or no sweep has the method `reference`.
+        MissingError: there is no such sweep.
+    """
+    from raysched.reports.asked import Asked
+    from raysched.reports.report import TEXT, write_report
+    from raysched.reports.sweep import read_sweep
+    from raysched.service.publishing import publish
 
     layouts = find_all(names, storage)
-    for layout in layouts:
-        folder = layout.reports if to is None else to if len(layouts) == 1 else to / layout.name
-        print(write_report(layout, folder))  # noqa: T201
+    asked = Asked(sweeps=tuple(map(read_sweep, layouts)), by=by, reference=reference, margin=margin)
+    _check_reference(asked)
+    written = write_report(asked, _folder(names, layouts, storage) if to is None else to)
+    if log_to_mlflow:
+        for layout in layouts:
+            publish(layout, written.folder, written.files, written.tables, warn=_warn)
+    print(written.page)  # noqa: T201
+    print(written.folder / TEXT)  # noqa: T201
+
+
+def report_at_end(layout: SweepLayout, warn: Callable[[str], None]) -> Path:
+    """Write the report of a sweep that just ended, log it to MLflow, and return the path of its page.
+
+    Its figures are PNG alone; `raysched report` adds them as PDF.
+    """
+    from raysched.reports.asked import Asked
+    from raysched.reports.report import write_report
+    from raysched.reports.sweep import read_sweep
+    from raysched.service.publishing import publish
+
+    written = write_report(Asked(sweeps=(read_sweep(layout),)), layout.reports, pdf=False)
+    publish(layout, written.folder, written.files, written.tables, warn=warn)
+    return written.page
+
+
+def _check_reference(asked: Asked) -> None:
+    """A reference that somebody chose is a method of at least one sweep; the usual one may be in none.
+
+    Raises:
+        StudyError: as it says.
+    """
+    from raysched.reports.asked import REFERENCE
+
+    labels = list(dict.fromkeys(one.label for one in asked.methods))
+    if asked.reference != REFERENCE and asked.reference not in labels:
+        raise StudyError(
+            f"must be a method of the sweep, but got {asked.reference!r}", key="--reference", choices=labels
+        )
+
+
+def _folder(names: list[str], layouts: list[SweepLayout], storage: str) -> Path:
+    """The sweep's own; of several one beside them, named after the suite or after all of them."""
+    if len(layouts) == 1:
+        return layouts[0].reports
+    name = "+".join(dict.fromkeys(names))
+    if len(name) > LONGEST_NAME:
+        name = f"{name[: LONGEST_NAME - 9]}-{sha256_bytes(name.encode())[:8]}"
+    return storage_folder(storage) / "reports" / name
+
+
+def _warn(text: str) -> None:
+    print(f"warning: {text}", file=sys.stderr)  # noqa: T201
 
 
 def report_against(

@@ -207,14 +207,14 @@ def sweep(loaded: LoadedStudy, options: Options) -> int:
         outcome = service.sweep(loaded, options, screen)
     finally:
         screen.close()
-    from raysched.reports.report import write_report
+    from raysched.cli.reporting import report_at_end
 
-    report = write_report(outcome.layout, outcome.layout.reports)
+    page = report_at_end(outcome.layout, screen.warn)
     done = f"{outcome.n_runs} runs are done" + (f", {outcome.n_failed} of them failed" if outcome.n_failed else "")
     now = [f"{outcome.n_new} of them now"] if outcome.n_new else []
     now += [f"{outcome.n_tested} tested on what came later"] if outcome.n_tested else []
     console.print(f"{done}; {', '.join(now) or 'nothing was left to do'}.")
-    console.print(f"report:  {report}", highlight=False)
+    console.print(f"report:  {page}", highlight=False)
     if outcome.tracking_uri == sqlite_uri(outcome.layout.mlflow_db):
         console.print(f"browse:  raysched ui {outcome.layout.named}", highlight=False)
     for run_id, why in outcome.untested.items():

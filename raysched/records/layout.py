@@ -24,6 +24,8 @@ from raysched.study.lookup import SWEEP_NAME, check_sweep_name
 
 RUN_ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 ATTEMPT = re.compile(r"attempt-(\d+)-(\d+)")
+CANDIDATES = "candidates"
+"""Folder of an attempt: the adapters of its last source-dev evaluations."""
 _MANIFEST = re.compile(r"/step-(\d+)/manifest\.json$")
 
 
@@ -86,6 +88,14 @@ class AttemptLayout:
 
     def checkpoint(self, step: int) -> Path:
         return self.checkpoints / f"step-{step:08d}"
+
+    @property
+    def candidates(self) -> Path:
+        return self.root / CANDIDATES
+
+    def candidate(self, step: int) -> Path:
+        """What was trained, as it was after `step` steps; laid out as `adapter/` is."""
+        return self.candidates / f"step-{step:08d}"
 
     def push(self, *paths: Path) -> None:
         """See `SweepLayout.push`."""
@@ -177,6 +187,7 @@ class SweepLayout:
         self.uploads = self.root / "uploads"
         self.features = self.root / "features"
         self.reports = self.root / "reports"
+        self.derived = self.root / "derived"
         self.runs = self.root / "runs"
 
     def push(self, *paths: Path) -> None:

@@ -48,7 +48,8 @@ class Row:
 class Table:
     """`stub` are the headers of the labels. Rows are compared with each other within their block.
 
-    `name` is the stem of its files (`scores-f1-test`), `notes` stand below it, `ranked` whether columns are marked.
+    `name` is the stem of its files (`scores-f1-test`), `notes` stand below it. Of a column `XQuAD\\nen` the first line
+    is the heading of a group, where a format has groups.
     """
 
     name: str

@@ -100,7 +100,7 @@ def methods(sweeps: Sequence[Sweep], by: Sequence[str] = ()) -> list[Method]:
     for sweep in sweeps:
         best: dict[str, tuple[tuple[bool, int, float], int]] = {}
         for row in cell_rows(sweep, objective(sweep)):
-            name, value = _group(row.point, by), (merit(row), row.number)
+            name, value = group(row.point, by), (merit(row), row.number)
             if name not in best or value[0] > best[name][0]:
                 best[name] = value
         prefix = prefixes[sweep.layout.name]
@@ -111,7 +111,8 @@ def methods(sweeps: Sequence[Sweep], by: Sequence[str] = ()) -> list[Method]:
     return found
 
 
-def _group(point: Point, by: Sequence[str]) -> str:
+def group(point: Point, by: Sequence[str]) -> str:
+    """Which group of a sweep's points one belongs to: its `contender`, or its values of `by`."""
     if not by:
         return contender(point)
     return " ".join(param_text(point, key) if key == "schedule" else f"{key}={param_text(point, key)}" for key in by)

@@ -1,10 +1,10 @@
-"""Statistics over the seeds of a cell. Pure Python."""
+"""Statistics over the seeds of a cell, and over families of tests. Pure Python."""
 
 from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 
@@ -42,3 +42,17 @@ def groups(means: Mapping[str, float], within: float = 1.0) -> list[list[str]]:
         found.append([name for name in left if means[left[0]] - means[name] <= within])
         left = left[len(found[-1]) :]
     return found
+
+
+def holm(p_values: Sequence[float | None]) -> list[float | None]:
+    """Adjusted p-values of a family (Holm 1979), in the same order; None was not tested and is no part of it.
+
+    The i-th smallest of m, i from 0, is multiplied by m - i; none is below one before it, or above 1.
+    """
+    tested = sorted((p, place) for place, p in enumerate(p_values) if p is not None)
+    adjusted: list[float | None] = [None] * len(p_values)
+    largest = 0.0
+    for rank, (p, place) in enumerate(tested):
+        largest = max(largest, min(1.0, (len(tested) - rank) * p))
+        adjusted[place] = largest
+    return adjusted

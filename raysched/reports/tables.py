@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from raysched.records.record import Record, Scores
@@ -112,47 +112,15 @@ def merit(row: CellRow) -> tuple[bool, int, float]:
     return row.complete, 0 if row.complete else row.n, row.source_dev.mean if row.source_dev else float("-inf")
 
 
-def score_table(rows: Sequence[CellRow], languages: Sequence[str]) -> str:
-    """Markdown: mean ± std over seeds; the best mean of each column, among complete cells, in bold.
-
-    Method, epochs and steps are columns only where an arm sets them.
-    """
-    columns: list[tuple[str, Callable[[CellRow], Summary | None]]] = [("source dev", lambda row: row.source_dev)]
-    columns += [(language, lambda row, language=language: row.tests[language]) for language in languages]  # type: ignore[misc]
-    columns += [("target average", lambda row: row.average)]
-    best = {name: _best(rows, value) for name, value in columns}
-    settings = param_names((row.point for row in rows), always=("schedule", "lr", "k"))
-    lines = []
-    for row in rows:
-        n = str(row.n) if row.complete else f"{row.n} of {row.planned}"
-        scores = [_score(value(row), row.planned, best[name]) for name, value in columns]
-        lowest = f"{row.lowest[0]} {row.lowest[1]:.2f}" if row.lowest else "-"
-        lines.append([*[param_text(row.point, name) for name in settings], n, *scores, lowest])
-    return markdown([*settings, "n", *[name for name, _ in columns], "lowest target"], lines, left=1)
-
-
-def param_names(points: Iterable[Point], *, always: Sequence[str] = ()) -> list[str]:
+def param_names(points: Iterable[Point]) -> list[str]:
     """Names of the parameters that exist in any of the points, in the order in which they are shown."""
-    exist = {name for point in points for name in point.params()} | set(always)
+    exist = {name for point in points for name in point.params()}
     return [name for name in PARAMS if name in exist]
 
 
 def param_text(point: Point, name: str) -> str:
     value = point.params().get(name, "adapters" if name == "method" else "")
     return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _best(rows: Iterable[CellRow], value: Callable[[CellRow], Summary | None]) -> str | None:
-    means = [summary.mean for row in rows if (summary := value(row)) is not None and summary.n == row.planned]
-    return f"{max(means):.2f}" if means else None
-
-
-def _score(summary: Summary | None, planned: int, best: str | None) -> str:
-    if summary is None:
-        return "-"
-    if summary.n < planned:
-        return f"{summary} {DAGGER}"
-    return f"**{summary}**" if f"{summary.mean:.2f}" == best else str(summary)
 
 
 def order_table(sweep: Sweep) -> str:

@@ -15,7 +15,7 @@ from raysched.study.load import LoadedStudy, diff
 from raysched.study.model import Study
 from raysched.study.stored import stored
 
-MAY_CHANGE = ("description", "budget", "resources", "tracking", "evaluation.batch_size")
+MAY_CHANGE = ("description", "budget", "resources", "tracking", "evaluation.batch_size", "evaluation.candidates")
 """Parts of a study that change no result: a sweep continues with new ones."""
 TESTS = (
     "data.test",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 
@@ -15,13 +16,16 @@ from raysched.errors import CTRL_C, TERMINATED
 def signals() -> Iterator[Callable[[], int]]:
     """Ctrl-C and SIGTERM set a flag: calling the value gives 0, or the exit code that was asked for.
 
-    A second Ctrl-C ends the process at once, which is as safe as any kill. Enter it after `ray.init`, which
-    installs a handler of its own. Outside the main thread, where signals never arrive, it changes nothing.
+    A second Ctrl-C ends the process at once, which is as safe as any kill; in a notebook it ends the sweep alone.
+    Enter it after `ray.init`, which installs a handler of its own. Outside the main thread, where signals never
+    arrive, it changes nothing.
     """
     asked = [0]
 
     def handle(number: int, frame: object) -> None:
         if asked[0] and number == signal.SIGINT:
+            if hasattr(sys, "ps1"):  # a notebook or a prompt holds more than this sweep
+                raise KeyboardInterrupt
             os._exit(CTRL_C)
         asked[0] = asked[0] or (CTRL_C if number == signal.SIGINT else TERMINATED)
 

@@ -156,8 +156,8 @@ def _place(layout: SweepLayout, to: Path) -> Path:
 def _sources(layout: SweepLayout, state: SweepState, private: Path) -> dict[str, Path]:
     """Name below the sweep's folder -> the file with its content."""
     layout.pull(layout.reports, *(layout.run(run_id).record for run_id in state.recorded), layout.optuna)
-    layout.pull(layout.root / "tracking.json")
-    paths = [layout.ledger, *_whole(layout.reports), *_whole(layout.mlflow_artifacts)]
+    layout.pull(layout.derived, layout.root / "tracking.json")
+    paths = [layout.ledger, *_whole(layout.reports), *_whole(layout.derived), *_whole(layout.mlflow_artifacts)]
     for folder in sorted(layout.runs.iterdir()) if layout.runs.is_dir() else ():
         if layout.run(folder.name).record.is_file():
             paths += [layout.run(folder.name).record, *_accepted(layout, folder.name)]

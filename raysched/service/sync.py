@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from raysched.errors import MissingError, StoppedError
 from raysched.records import lock
 from raysched.records.layout import SweepLayout
-from raysched.tracking.mlflow_store import CREDENTIALS_HINT, Store
+from raysched.tracking.mlflow_store import Store
 from raysched.tracking.rows import mask
+from raysched.tracking.store_errors import CREDENTIALS_HINT
 from raysched.tracking.target import target
 from raysched.tracking.uploader import Uploader
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,8 @@ from raysched.study.messages import StudyErrors, explain_all, raise_all, secret_
 from raysched.study.model import Study
 from raysched.study.overrides import apply_overrides
 from raysched.study.space import n_points
-from raysched.study.tree import is_suite, parts_of, read_file, study_tree
-from raysched.study.yaml_text import Node, Place, to_yaml
+from raysched.study.tree import extended, is_suite, parts_of, read_file, study_tree
+from raysched.study.yaml_text import Node, Place, parse, to_yaml
 
 RENAME = "rename the file, or give the sweep a name: --name NAME"
 
@@ -110,6 +110,22 @@ def load_study(
             choices=[part.name for part in loaded.parts],
         )
     return loaded
+
+
+def study_of(
+    values: Mapping[str, Any], overrides: Sequence[str] = (), *, name: str, cwd: Path | None = None
+) -> LoadedStudy:
+    """Like `load_study`, for a study that is no file: its keys and values, `extends` among them. Raises StudyError."""
+    cwd = cwd or Path.cwd()
+    check_sweep_name(name, key="name", hint="choose another name")
+    try:
+        text = json.dumps(dict(values))
+    except (TypeError, ValueError) as error:
+        raise StudyError(f"must hold plain values: {error}", key="study") from error
+    source = cwd / "study"
+    tree = extended(parse(text, "study", option=True), source, None, cwd)
+    study = check(apply_overrides(tree, tuple(overrides)))
+    return LoadedStudy(study=study, name=name, source=source, text=to_yaml(study.model_dump(mode="json")))
 
 
 def suite_parts(name: str, cwd: Path | None = None) -> list[str]:

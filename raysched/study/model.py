@@ -138,6 +138,12 @@ class Evaluation(Strict):
         default=None,
         description="Chinese answers split into words by white space (squad), as by MLQA, or into characters",
     )
+    candidates: int = Field(
+        default=5,
+        ge=0,
+        description="adapters of the last so many source-dev evaluations that are kept, for averages and the oracle; "
+        "0 keeps none",
+    )
     also: dict[SetName, TestSet] = Field(
         default={}, description="further test sets of the same runs, by name; adding one to a sweep retrains nothing"
     )

@@ -67,6 +67,11 @@ def study_tree(path: Path, part: str | None, cwd: Path, chain: tuple[Step, ...] 
         tree = _part(parts_of(tree), part, path, at)
     elif part is not None:
         raise no_such_study(f"{path.stem}.{part}", cwd=cwd, at=at)
+    return extended(tree, path, part, cwd, chain)
+
+
+def extended(tree: Node, path: Path, part: str | None, cwd: Path, chain: tuple[Step, ...] = ()) -> Node:
+    """A study's own tree on top of those that it extends; they are looked for beside the file `path` first."""
     asked = tree.value.get("extends")
     if asked is None:
         return tree

@@ -37,6 +37,8 @@ class Cursor(BaseModel):
     """A segment of which MLflow may hold a part."""
     artifacts: dict[str, str] = {}
     """Artifact -> SHA-256."""
+    inputs: str = ""
+    """SHA-256 of the data sets that were named."""
     status: str = "RUNNING"
     settled: str = ""
     """The state of the ledger to which MLflow was brought, wholly."""

@@ -5,22 +5,21 @@ MLflow is imported on first use: importing this module is cheap.
 
 from __future__ import annotations
 
-import functools
 import logging
 import os
-import socket
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
-from urllib.parse import unquote, urlsplit
+from typing import TYPE_CHECKING, Literal, TypeVar
 
-from raysched.errors import MissingError, RayschedError
-from raysched.records.files import create, make_folder, sync_file
+from raysched.records.files import make_folder
+from raysched.tracking.data_inputs import DataInput
+from raysched.tracking.mlflow_database import make_database
 from raysched.tracking.moved import follow
 from raysched.tracking.rows import Scalar, mask
+from raysched.tracking.store_check import TIMEOUT_S, check_address
+from raysched.tracking.store_errors import RunGone, gone_is_fine, safe
 from raysched.tracking.view import experiment_tags
 
 if TYPE_CHECKING:
@@ -32,13 +31,6 @@ Status = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
 KEY = "raysched.key"
 UID = "raysched.sweep_uid"
 PARENT = "mlflow.parentRunId"
-SCHEMES = ("http://", "https://", "sqlite:///", "file://")
-CREDENTIALS_HINT = (
-    "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD (or MLFLOW_TRACKING_TOKEN) in the environment, "
-    "of a user who may write experiments there"
-)
-HINT = "check --mlflow and that the server runs; --allow-offline-tracking starts anyway and uploads later"
-TIMEOUT_S = 3
 METRICS_PER_CALL = 1000
 ITEMS_PER_CALL = 100
 
@@ -58,78 +50,17 @@ SERVER_ENVIRONMENT = {
 }
 """For every MLflow server or UI that raysched starts."""
 
-P = ParamSpec("P")
 T = TypeVar("T")
-
-
-class RunGone(MissingError):
-    """The run is not there any more: somebody deleted it."""
 
 
 def sqlite_uri(path: Path) -> str:
     return f"sqlite:///{path}"
 
 
-def _safe(call: Callable[P, T]) -> Callable[P, T]:
-    """Turn whatever MLflow raises into MissingError or RunGone, with masked credentials."""
-
-    @functools.wraps(call)
-    def inner(*args: P.args, **kwargs: P.kwargs) -> T:
-        try:
-            return call(*args, **kwargs)
-        except RayschedError:
-            raise
-        except Exception as error:  # MLflow lets errors of requests, urllib3, sqlalchemy and the disk through
-            code = getattr(error, "error_code", "")
-            text = mask(str(error)).strip().splitlines() or [type(error).__name__]
-            gone = code == "RESOURCE_DOES_NOT_EXIST" or (
-                code == "INVALID_PARAMETER_VALUE" and "active' state" in str(error)
-            )
-            if (refused := _refused(error)) is not None:
-                raise MissingError(refused, key="--mlflow", hint=CREDENTIALS_HINT) from None
-            kind = RunGone if gone else MissingError
-            raise kind(f"MLflow: {text[0][:300]}", key="--mlflow", hint=HINT) from None  # the cause may hold a password
-
-    return inner
-
-
 def _chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
     iterator = iter(items)
     while chunk := list(islice(iterator, size)):
         yield chunk
-
-
-def _refused(error: Exception) -> str | None:
-    """What a server says that does not know us, or does not let us; its own words may repeat what was sent."""
-    status = getattr(error, "get_http_status_code", lambda: None)()
-    code = next((one for one in (401, 403) if status == one or f"error code {one} " in str(error)), None)
-    if code is None:
-        return None
-    user = os.environ.get("MLFLOW_TRACKING_USERNAME")
-    if code == 403:
-        return "MLflow: the server does not let this user do it (403)"
-    return f"MLflow: the server refuses {'the password of ' + repr(user) if user else 'whoever has no password'} (401)"
-
-
-def _make_database(path: Path) -> None:
-    """MLflow's tables, made beside their place, private to their owner, and put there whole.
-
-    MLflow takes seconds to make them, and can neither use nor mend a file in which a kill left only some.
-    """
-    make_folder(path.parent)
-    if path.exists() and path.stat().st_size:
-        return
-    for stale in path.parent.glob(f".{path.name}.*"):  # of a process that was killed; a sweep has one uploader
-        stale.unlink(missing_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    os.close(create(beside, os.O_RDWR))
-    from mlflow.tracking import MlflowClient
-
-    client = MlflowClient(tracking_uri=sqlite_uri(beside))
-    client.search_experiments(max_results=1)
-    client._tracking_client.store.engine.dispose()
-    sync_file(beside)
-    os.replace(beside, path)
 
 
 class Store:
@@ -147,53 +78,11 @@ class Store:
 
     def check(self) -> None:
         """Raise MissingError, within seconds and with nothing created, where this store cannot work."""
-        if not self.uri.startswith(SCHEMES):
-            raise MissingError(
-                f"cannot track to {mask(self.uri)!r}",
-                key="--mlflow",
-                choices=[f"{scheme}..." for scheme in SCHEMES],
-                hint=HINT,
-            )
+        check_address(self.uri, self.database)
         if self.uri.startswith("http"):
-            self._check_server()
-        elif self.database is not None:
-            self._check_database(self.database)
-        else:
-            self._check_folder(Path(unquote(urlsplit(self.uri).path)))
+            self._search_experiments()
 
-    def _check_server(self) -> None:
-        parts = urlsplit(self.uri)
-        try:
-            port = parts.port or (443 if parts.scheme == "https" else 80)
-            socket.create_connection((parts.hostname or "", port), timeout=TIMEOUT_S).close()
-        except (OSError, ValueError, UnicodeError) as error:
-            raise MissingError(
-                f"no MLflow server answers at {mask(self.uri)}: {error}",
-                key="--mlflow",
-                hint=HINT,
-            ) from None
-        self._search_experiments()
-
-    def _check_database(self, path: Path) -> None:
-        if path.is_file() and path.stat().st_size:
-            with path.open("rb") as file:
-                if file.read(16) != b"SQLite format 3\0":
-                    raise MissingError(f"{path} is no SQLite database", key="--mlflow", hint=HINT)
-            if not os.access(path, os.W_OK):
-                raise MissingError(f"{path} cannot be written", key="--mlflow", hint=HINT)
-        else:
-            self._check_folder(path)
-
-    def _check_folder(self, path: Path) -> None:
-        there = next(folder for folder in (path.parent, *path.parents) if folder.exists())
-        if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
-            raise MissingError(
-                f"{path} cannot be made: {there} is no folder that can be written",
-                key="--mlflow",
-                hint=HINT,
-            )
-
-    @_safe
+    @safe
     def _search_experiments(self) -> None:
         self._connected().search_experiments(max_results=1)
 
@@ -209,7 +98,7 @@ class Store:
                 logging.getLogger(logger).setLevel(logging.WARNING)
             logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # its tracebacks are raised as well
             if self.database is not None:
-                _make_database(self.database)
+                make_database(self.database)
                 assert self.artifacts is not None
                 follow(self.database, self.artifacts)
             self._client = MlflowClient(tracking_uri=self.uri)
@@ -237,7 +126,7 @@ class Store:
         return self._client or client, self._experiment_id
 
     @property
-    @_safe
+    @safe
     def experiment_id(self) -> str:
         """MLflow's number of the experiment, made if it is not there."""
         return self._open()[1]
@@ -253,13 +142,23 @@ class Store:
         runs = list(client.search_runs([experiment_id], query, max_results=100))
         return sorted(runs, key=lambda run: (run.info.start_time, run.info.run_id))
 
-    @_safe
+    @safe
+    def held(self, key: str, uid: str) -> str | None:
+        """Id of the run with this key, or None; makes nothing, not even the experiment."""
+        if self.database is not None and not self.database.is_file():
+            return None
+        if self._connected().get_experiment_by_name(self.experiment) is None:
+            return None
+        found = self.find(key, uid)
+        return found[0] if found else None
+
+    @safe
     def find(self, key: str, uid: str) -> tuple[str, bool] | None:
         """(id, whether it holds metrics) of the oldest run with this key, or None."""
         runs = self._search(key, uid)
         return (runs[0].info.run_id, bool(runs[0].data.metrics)) if runs else None
 
-    @_safe
+    @safe
     def ensure_run(
         self,
         key: str,
@@ -282,7 +181,7 @@ class Store:
             client.create_run(experiment_id, start_time=start_ms, tags=everything, run_name=name)
         return self.keep_one(key, uid)
 
-    @_safe
+    @safe
     def keep_one(self, key: str, uid: str, keep: str | None = None) -> str:
         """Delete every run with this key but `keep`, or but the oldest: a lost answer can leave two."""
         client, _ = self._open()
@@ -295,7 +194,7 @@ class Store:
                 client.delete_run(other)
         return kept
 
-    @_safe
+    @safe
     def log(self, run_id: str, scalars: Iterable[Scalar]) -> None:
         """Store metrics with their own times: the same one stored twice is one row."""
         from mlflow.entities import Metric
@@ -307,7 +206,7 @@ class Store:
                 metrics=[Metric(item.key, item.value, item.time_ms, item.step) for item in chunk],
             )
 
-    @_safe
+    @safe
     def set_tags(self, run_id: str, tags: Mapping[str, str]) -> None:
         from mlflow.entities import RunTag
 
@@ -315,7 +214,7 @@ class Store:
         for chunk in _chunks(tags.items(), ITEMS_PER_CALL):
             client.log_batch(run_id, tags=[RunTag(key, value) for key, value in chunk])
 
-    @_safe
+    @safe
     def add_params(self, run_id: str, params: Mapping[str, str]) -> None:
         """Store the parameters that the run has not yet; MLflow refuses to change one."""
         from mlflow.entities import Param
@@ -326,13 +225,37 @@ class Store:
         for chunk in _chunks(missing, ITEMS_PER_CALL):
             client.log_batch(run_id, params=[Param(key, value) for key, value in chunk])
 
-    @_safe
+    @safe
+    def tag(self, run_id: str, name: str) -> str | None:
+        """What a tag of a run says, None where it has none of that name."""
+        client, _ = self._open()
+        found: str | None = client.get_run(run_id).data.tags.get(name)
+        return found
+
+    @safe
+    def log_inputs(self, run_id: str, inputs: Sequence[DataInput]) -> None:
+        """Name the data sets of a run; what is named twice is held once."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+        from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
+
+        client, _ = self._open()
+        datasets = [
+            DatasetInput(
+                Dataset(name=one.name, digest=one.digest, source_type=one.source_type, source=one.source),
+                [InputTag(MLFLOW_DATASET_CONTEXT, one.context)],
+            )
+            for one in inputs
+        ]
+        for chunk in _chunks(datasets, ITEMS_PER_CALL):
+            client.log_inputs(run_id, chunk)
+
+    @safe
     def log_file(self, run_id: str, path: Path, folder: str = "") -> None:
         client, _ = self._open()
         client.log_artifact(run_id, str(path), folder or None)
         self._own(run_id)
 
-    @_safe
+    @safe
     def log_text(self, run_id: str, text: str, name: str) -> None:
         client, _ = self._open()
         with tempfile.TemporaryDirectory() as folder:
@@ -341,15 +264,15 @@ class Store:
             client.log_artifact(run_id, str(path), str(Path(name).parent) if "/" in name else None)
         self._own(run_id)
 
-    def _own(self, run_id: str) -> None:
-        """Files of a store in a folder belong to its owner alone."""
+    def _own(self, folder: str) -> None:
+        """Files of a store in a folder belong to its owner alone: those of a run, or of `models/<id>`."""
         if self.artifacts is None:
             return
-        folder = self.artifacts / run_id
-        for path in (folder, *folder.rglob("*")) if folder.is_dir() else ():
+        root = self.artifacts / folder
+        for path in (root, *root.rglob("*")) if root.is_dir() else ():
             path.chmod(0o700 if path.is_dir() else 0o600)
 
-    @_safe
+    @safe
     def set_status(self, run_id: str, status: Status, end_ms: int | None = None) -> None:
         client, _ = self._open()
         if status == "RUNNING":
@@ -357,19 +280,9 @@ class Store:
         else:
             client.set_terminated(run_id, status=status, end_time=end_ms)
 
-    @_safe
+    @safe
     def delete(self, run_id: str) -> None:
         """Delete a run; one that is gone already is fine."""
         client, _ = self._open()
-        with _gone_is_fine():
+        with gone_is_fine():
             client.delete_run(run_id)
-
-
-@contextmanager
-def _gone_is_fine() -> Iterator[None]:
-    try:
-        yield
-    except Exception as error:
-        code: Any = getattr(error, "error_code", "")
-        if code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-            raise

@@ -11,6 +11,13 @@ from pathlib import Path
 
 NAME = "mlflow-artifacts"
 TIMEOUT_S = 60.0
+PLACES = (
+    ("runs", "artifact_uri"),
+    ("logged_models", "artifact_location"),
+    ("model_versions", "source"),
+    ("model_versions", "storage_location"),
+)
+"""Tables and columns that name a place below an experiment's."""
 
 
 def follow(database: Path, artifacts: Path) -> None:
@@ -26,7 +33,8 @@ def follow(database: Path, artifacts: Path) -> None:
             if place is None or place == now or not place.startswith("file:") or Path(place).name != NAME:
                 continue
             connection.execute("UPDATE experiments SET artifact_location = ? WHERE artifact_location = ?", (now, place))
-            connection.execute(
-                "UPDATE runs SET artifact_uri = ? || substr(artifact_uri, ?) WHERE substr(artifact_uri, 1, ?) = ?",
-                (now, len(place) + 1, len(place) + 1, f"{place}/"),
-            )
+            for table, column in PLACES:
+                connection.execute(
+                    f"UPDATE {table} SET {column} = ? || substr({column}, ?) WHERE substr({column}, 1, ?) = ?",
+                    (now, len(place) + 1, len(place) + 1, f"{place}/"),
+                )

@@ -9,11 +9,12 @@ from pathlib import Path
 from raysched.errors import DamageError, StoppedError
 from raysched.records.files import sha256_bytes, sha256_file
 from raysched.records.history import Row, Sealed, read_segments
-from raysched.records.layout import AttemptLayout, RunLayout
+from raysched.records.layout import CANDIDATES, AttemptLayout, RunLayout
 from raysched.records.ledger import AttemptStarted
 from raysched.records.record import Record
-from raysched.tracking import rows
+from raysched.tracking import rows, tables
 from raysched.tracking.cursor import Cursor
+from raysched.tracking.data_inputs import DataInput
 from raysched.tracking.nodes import Nodes
 
 
@@ -86,6 +87,15 @@ class RunUpload:
             self.cursor.sending = None
             self.cursors.save(self.cursor)
 
+    def inputs(self, found: Sequence[DataInput]) -> None:
+        """The data sets of the run, told once."""
+        assert self.cursor.mlflow_id is not None
+        digest = sha256_bytes(repr(found).encode())
+        if self.cursor.inputs != digest:
+            self.store.log_inputs(self.cursor.mlflow_id, found)
+            self.cursor.inputs = digest
+            self.cursors.save(self.cursor)
+
     def results(self, evaluation_ids: Mapping[str, str], source_language: str) -> None:
         """Test scores, tags and artifacts of a run that is done."""
         record, run_id = self.record, self.cursor.mlflow_id
@@ -100,6 +110,14 @@ class RunUpload:
             **rows.flatten({"provenance": record.provenance}),
         }
         self._artifacts(record, run_id)
+        made = {
+            tables.SCORES: tables.scores(record, evaluation_ids, source_language),
+            tables.ORDER: tables.order(record),
+        }
+        shown = {name: text for name, text in made.items() if text is not None}
+        for name, text in shown.items():
+            self._text(run_id, name, text)
+        tags[tables.LOGGED] = tables.logged(shown) if shown else ""
         if self.damage:
             tags["raysched.damaged"] = rows.short("; ".join(self.damage))
         self.store.set_tags(run_id, {key: value for key, value in tags.items() if value})
@@ -113,8 +131,8 @@ class RunUpload:
             self._text(run_id, "fisher_trace.csv", rows.fisher_csv(fisher))
         assert self.attempt is not None
         for name, sha256 in record.files.items():
-            if self.cursor.artifacts.get(name) == sha256:
-                continue
+            if self.cursor.artifacts.get(name) == sha256 or name.startswith(f"{CANDIDATES}/"):
+                continue  # there already; or many times the adapter, and of no use in MLflow
             path = self.attempt.root / name
             inside = path.resolve().is_relative_to(self.attempt.root.resolve())
             if inside:

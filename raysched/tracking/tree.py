@@ -19,11 +19,13 @@ from raysched.records.state import SweepState
 from raysched.study.identity import Resolved, evaluation_id
 from raysched.study.model import Study
 from raysched.study.stored import stored
-from raysched.tracking import rows
+from raysched.tracking import describe, rows
 from raysched.tracking.cursor import Cursor, Cursors
-from raysched.tracking.mlflow_store import RunGone, Status, Store
+from raysched.tracking.data_inputs import data_inputs
+from raysched.tracking.mlflow_store import Status, Store
 from raysched.tracking.nodes import Nodes, described
 from raysched.tracking.run_upload import RunUpload
+from raysched.tracking.store_errors import RunGone
 
 GIVE_UP_AFTER = 3
 """Failures of the store in a row that end a pass: the server is away, not one run broken."""
@@ -235,12 +237,11 @@ class Tree:
     def _cell(self, cursor: Cursor, point: PointTaken, sweep_id: str, status: Status, over: bool) -> None:
         if cursor.status == "FAILED" and status != "FAILED":  # a run of it is tried again
             self._nodes.drop(cursor)
-        params = {key: str(value) for key, value in point.params.items()}
         run_id = self._nodes.create(
             cursor,
             name=rows.point_name(point.params),
-            tags={"raysched.level": "cell", "raysched.cell": point.cell_id, "schedule": params.get("schedule", "")},
-            params=params,
+            tags=describe.cell_tags(point),
+            params=describe.cell_params(point),
             parent=sweep_id,
             start_ms=point.time_ms,
         )
@@ -277,20 +278,15 @@ class Tree:
         upload.find_attempt(self.ledger.attempts.get(run_id))
         upload.drop_unless_it_fits()
         first = self.ledger.first_attempts.get(run_id)
-        params = {key: str(value) for key, value in point.params.items()} | {"seed": str(seed)}
         self._nodes.create(
             cursor,
-            name=f"{rows.point_name(point.params)} seed={seed}",
-            tags={
-                "raysched.level": "run",
-                "raysched.run_id": run_id,
-                "raysched.cell": point.cell_id,
-                "schedule": params.get("schedule", ""),
-            },
-            params=params | self._study_params(),
+            name=describe.run_name(point, seed),
+            tags=describe.run_tags(point, run_id),
+            params=describe.run_params(point, seed, self.opened.study),
             parent=cell_id,
             start_ms=first.time_ms if first else point.time_ms,
         )
+        upload.inputs(data_inputs(*self._inputs()))
         upload.segments()
         if record is None:
             running = self.driver_alive and self.ledger.running(run_id)
@@ -299,10 +295,3 @@ class Tree:
         upload.results(self._evaluations(record), self._inputs()[0].model.source_language)
         status: Status = "FINISHED" if record.status == "finished" else "FAILED"
         self._nodes.set_status(cursor, status, record.ended_ms or self.ledger.recorded[run_id].time_ms)
-
-    def _study_params(self) -> dict[str, str]:
-        """What all runs of the sweep share; the search and its seeds describe the sweep."""
-        shared = {
-            key: value for key, value in self.opened.study.items() if key not in ("search", "seeds", "description")
-        }
-        return rows.flatten(shared)

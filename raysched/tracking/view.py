@@ -27,6 +27,15 @@ NOTE = """A raysched sweep: sweep > cell (one point) > run (one seed), nested.
 - `fisher/layer_NN`, `fisher/mean`: logged tr(F). `fisher_select/*`: the measurement that steers FUN.
 - `unfrozen_layers`: layers awake, by step; the order is in the tag and the artifact `unfreeze_order`.
 - Cells hold mean, std (ddof 1) and n over their seeds once every seed has ended.
+
+To compare runs: search for `tags."raysched.level" = 'run'`, take the chart view and unfold the cells; *Group by* the
+tag `cell` or `schedule`, or the parameter `k`, `lr` or `seed`. Charts are grouped by what stands before the last `/`.
+
+- Of a run, `tables/scores.json` and `tables/unfreeze_order.json` are tables, `fisher_trace.csv` holds every
+  measurement, and the data sets that it was trained, selected and tested on are named with their revisions.
+- Of the sweep, `report/` is the last report that was logged (`raysched report`: tables, statistics, figures), and
+  `tables/` its tables.
+- `raysched register` puts the best run's adapter into the model registry, under the alias `best`.
 """
 
 

@@ -190,7 +190,7 @@ class Attempt:
         run, root = self.run, self.layout.root
         adapter = self.layout.root / "adapter"
         shutil.rmtree(adapter, ignore_errors=True)
-        saved = run.model.save_task(adapter)
+        saved = [*run.model.save_task(adapter), *self._candidates()]
         woken = self._order()
         order = {
             "schedule": self.spec.point.schedule,
@@ -221,6 +221,16 @@ class Attempt:
                 **self._facts(),
             ),
         )
+
+    def _candidates(self) -> list[Path]:
+        """The files of `candidates/step-…/`, folders laid out as `adapter/` is; the selected tensors stay loaded."""
+        model, saved = self.run.model, list[Path]()
+        shutil.rmtree(self.layout.candidates, ignore_errors=True)
+        for step, tensors in self.run.candidates.items():
+            model.load_task_state(tensors)
+            saved += model.save_task(files.make_folder(self.layout.candidate(step)))
+        model.load_task_state(self.run.best_tensors)
+        return saved
 
     def _order(self) -> Replay:
         """(step, layers) of every event; step 0 holds the layers awake from the start."""

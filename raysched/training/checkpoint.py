@@ -4,6 +4,7 @@
         weights.safetensors     what is trained: task adapter (or the backbone itself) and head
         optimizer.safetensors   AdamW's state of every parameter that has one
         best.safetensors        the same at the best source-dev score
+        candidates.safetensors  the same at the last evaluations, as <step>/<name>; absent where none is kept
         state.json              step, the last event told after it, schedule log, best scores
         manifest.json           its own SHA-256; run, attempt and step; names, sizes and SHA-256 of the files above,
                                 names and SHA-256 of the history segments it seals
@@ -22,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from raysched.errors import DamageError
 from raysched.records import files, mirror
@@ -35,6 +37,7 @@ KEEP = 2
 
 _TENSORS = ("weights", "optimizer", "best")
 _FILES = {"state.json", *(f"{name}.safetensors" for name in _TENSORS)}
+_CANDIDATES = "candidates.safetensors"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +67,9 @@ def save(folder: Path, run: TrainingRun, segments: Sequence[Sealed]) -> Checkpoi
     tensors = (run.weights(), run.optimizer_tensors(), run.best_tensors)
     for name, values in zip(_TENSORS, tensors, strict=True):
         save_file({key: value.contiguous() for key, value in values.items()}, beside / f"{name}.safetensors")
+    if run.candidates:
+        named = {f"{at}/{key}": value for at, values in run.candidates.items() for key, value in values.items()}
+        save_file({key: value.contiguous() for key, value in named.items()}, beside / _CANDIDATES)
     state = {
         "step": step,
         "told": run.state.told,
@@ -151,7 +157,7 @@ def read(folder: Path) -> Checkpoint:
         raise DamageError("is missing", key=str(path)) from error
     except (ValueError, KeyError, TypeError) as error:
         raise DamageError("is not a manifest of this version", key=str(path)) from error
-    if found.hashes.keys() != _FILES or folder.name != _name(found.step):
+    if found.hashes.keys() - {_CANDIDATES} != _FILES or folder.name != _name(found.step):
         raise DamageError("is not the manifest of this checkpoint", key=str(path))
     for name, expected in found.hashes.items():
         if not (folder / name).is_file() or files.sha256_file(folder / name) != expected:
@@ -178,6 +184,16 @@ def load(checkpoint: Checkpoint, run: TrainingRun) -> None:
             best_step=value["best_step"],
             best_scores=value["best_scores"],
         )
-        run.restore(state, weights, optimizer, best)
+        run.restore(state, weights, optimizer, best, _candidates(checkpoint))
     except (ValueError, KeyError, TypeError) as error:
         raise DamageError(f"is of another model or version: {error}", key=str(folder)) from error
+
+
+def _candidates(checkpoint: Checkpoint) -> dict[int, dict[str, Tensor]]:
+    """Step -> tensors; none in checkpoints that older versions wrote. Raises ValueError for names of another kind."""
+    found: dict[int, dict[str, Tensor]] = {}
+    if _CANDIDATES in checkpoint.hashes:
+        for key, value in load_file(checkpoint.folder / _CANDIDATES).items():
+            step, _, name = key.partition("/")
+            found.setdefault(int(step), {})[name] = value
+    return found

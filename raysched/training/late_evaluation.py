@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
@@ -11,7 +12,7 @@ from safetensors import SafetensorError
 from raysched.errors import DamageError, MissingError, RunError, StudyError
 from raysched.records import files
 from raysched.records.history import copy_sealed
-from raysched.records.layout import AttemptLayout
+from raysched.records.layout import CANDIDATES, AttemptLayout
 from raysched.records.record import Record
 from raysched.records.remote import StorageLost
 from raysched.study.identity import RunSpec
@@ -96,10 +97,13 @@ class LateEvaluation(Attempt):
 
     def _copy(self, name: str) -> None:
         self._check(self.accepted, [name])
+        self.predictions[name.removeprefix(PREDICTIONS)] = self._copied(name)
+
+    def _copied(self, name: str) -> Path:
         target = self.layout.root / name
         files.make_folder(target.parent)
         shutil.copyfile(self.accepted.root / name, target)
-        self.predictions[name.removeprefix(PREDICTIONS)] = target
+        return target
 
     def _check(self, attempt: AttemptLayout, names: Iterable[str]) -> None:
         """Raises DamageError where a file is not what the record says."""
@@ -124,6 +128,18 @@ class LateEvaluation(Attempt):
         except (DamageError, ValueError, OSError):
             return False
         return True
+
+    def _candidates(self) -> list[Path]:
+        """Those of the record that are whole; nothing depends on the others."""
+        there: dict[str, list[str]] = {}
+        for name in self.record.files:
+            if name.startswith(f"{CANDIDATES}/"):
+                there.setdefault(name.rpartition("/")[0], []).append(name)
+        copied = []
+        for names in there.values():
+            if all(self.accepted.has(name, self.record.files[name]) for name in names):
+                copied += [self._copied(name) for name in names]
+        return copied
 
     def events(self) -> Iterator[TrainingEvent]:
         """Test what is missing and write `result.json`."""

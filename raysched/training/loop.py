@@ -79,6 +79,8 @@ class TrainingRun:
         self.state = State()
         self.finite = torch.ones((), dtype=torch.bool, device=self.model.device)
         self.best_tensors: dict[str, Tensor] = {}
+        self.candidates: dict[int, dict[str, Tensor]] = {}
+        """Step -> tensors of the last evaluations, for averages and the oracle; nothing of the run looks at them."""
         self._epoch: tuple[int, Tensor] | None = None  # its number and the order of its features
 
     # -- state ------------------------------------------------------------------------------------------------
@@ -97,7 +99,12 @@ class TrainingRun:
         }
 
     def restore(
-        self, state: State, weights: Mapping[str, Tensor], optimizer: Mapping[str, Tensor], best: Mapping[str, Tensor]
+        self,
+        state: State,
+        weights: Mapping[str, Tensor],
+        optimizer: Mapping[str, Tensor],
+        best: Mapping[str, Tensor],
+        candidates: Mapping[int, Mapping[str, Tensor]],
     ) -> None:
         """Continue exactly where `state` was saved.
 
@@ -114,6 +121,7 @@ class TrainingRun:
         self.state = state
         self.schedule = Unfreezing(self.config, state.log)
         self.best_tensors = dict(best)
+        self.candidates = {step: dict(tensors) for step, tensors in sorted(candidates.items())}
 
     # -- training ---------------------------------------------------------------------------------------------
 
@@ -255,14 +263,20 @@ class TrainingRun:
         return self.task.groups(self.model.head, hidden, batch)
 
     def _evaluate(self, step: int) -> Evaluated:
-        """Score source dev; the best step so far (the earliest of equals) keeps a copy of its tensors."""
+        """Score source dev; the best step so far (the earliest of equals) and the last few keep their tensors."""
         language = self.study.model.source_language
         scores, _ = evaluate(self.bench, self.bench.dev, self.study.evaluation.batch_size)
         metric = self.study.search.objective.removeprefix("source_dev/")
         best = not self.state.best_scores or scores[metric] > self.state.best_scores[metric]
+        n_kept = 0 if self.model.full else self.study.evaluation.candidates
+        weights = self.weights() if best or n_kept else {}
         if best:
             self.state.best_step, self.state.best_scores = step, dict(scores)
-            self.best_tensors = self.weights()
+            self.best_tensors = weights
+        if n_kept:
+            self.candidates[step] = weights
+        while len(self.candidates) > n_kept:
+            del self.candidates[min(self.candidates)]
         return Evaluated(step=step, language=language, scores=scores, best=best)
 
     # -- test -------------------------------------------------------------------------------------------------

@@ -205,9 +205,10 @@ def test_one_of_several_sweeps_must_be_named(raysched: Raysched, tmp_path: Path)
 def test_report_of_a_half_finished_sweep(raysched: Raysched, unchanged: SweepLayout, tmp_path: Path) -> None:
     answer = raysched("report", NAME, "--storage", unchanged.storage, "--to", tmp_path / "out")
     assert answer.code == 0
-    path = Path(answer.out.strip())
-    assert path == tmp_path / "out" / "report.md"
+    page, path = map(Path, answer.out.split())
+    assert (page, path) == (tmp_path / "out" / "report.html", tmp_path / "out" / "report.md")
     text = path.read_text()
+    assert "<h1>" in page.read_text()
     assert "standard" in text
     assert "gu" in text
     assert all(language in text for language in LANGUAGES)

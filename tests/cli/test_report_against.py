@@ -49,13 +49,6 @@ def test_one_sweep_a_suite_and_several(raysched: Raysched, storage: Path, tmp_pa
         assert ("- not in the paper: mine: the backbone mini is none" in text) == ("mine" in names)
 
 
-def test_reports_of_several_sweeps(raysched: Raysched, storage: Path, tmp_path: Path) -> None:
-    answer = raysched("report", "paper-table2", "mine", "--storage", "st", "--to", "out")
-    names = ["paper-table2.xcopa-mbert", "paper-table2.xnli-mbert", "mine"]
-    assert answer.out.split() == [f"out/{name}/report.md" for name in names]
-    assert "Accuracy on test (facebook/xnli)" in (tmp_path / "out" / names[1] / "report.md").read_text()
-
-
 @pytest.mark.parametrize(
     ("arguments", "code", "parts"),
     [

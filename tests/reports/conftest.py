@@ -17,6 +17,7 @@ from raysched.records.record import Record, write_record
 from raysched.study.identity import Content, Resolved, RunSpec
 from raysched.study.model import MAIN, Study
 from raysched.study.space import Point, points
+from raysched.tasks.predictions import ORIGIN, SCHEMA, Origin
 
 LANGUAGES = ("en", "de", "th")
 N_LAYERS = 4
@@ -70,7 +71,7 @@ class MadeUp:
     """Writes a sweep run by run."""
 
     def __init__(self, storage: Path, of: Study, name: str = "made-up", sizes: Mapping[str, int] | None = None) -> None:
-        """`sizes` are the test rows of each language; 3 where it is not given."""
+        """`sizes` are the test rows of each language of the main test set; 3 where it is not given."""
         self.sizes = sizes or {}
         self.layout = SweepLayout(storage, name).create()
         self.study, self.resolved = of, resolved(of)
@@ -111,9 +112,6 @@ class MadeUp:
             evaluation: {name: _metrics(f1[name]) for name in self.study.test_sets[test_set].languages if name in f1}
             for test_set, evaluation in spec.evaluation_ids.items()
         }
-        for name in tests[spec.evaluation_ids[MAIN]]:
-            rows = pa.table({"example_id": [str(row) for row in range(self.sizes.get(name, 3))]})
-            pq.write_table(rows, attempt.predictions / f"{name}.parquet")
         values: dict[str, Any] = {
             "run_id": spec.run_id,
             "epoch": self.ledger.epoch,
@@ -135,9 +133,24 @@ class MadeUp:
             "provenance": {"git": {"commit": "abcdef0123456789", "dirty": False}, "packages": {"raysched": "0.1.0"}},
         }
         record = Record(**{**values, **changes})
+        self.predict(spec, record.tests)
         write_record(self.layout.run(spec.run_id).record, record)
         self.ledger.append(Recorded(run_id=spec.run_id, status=record.status))
         return record
+
+    def predict(self, spec: RunSpec, tests: Mapping[str, Mapping[str, Mapping[str, float]]]) -> None:
+        """Write predictions whose per-example scores average to those of `tests`, which may be a part of them.
+
+        Of test sets beside the main one only where no `sizes` are given, or theirs are: `{"mlqa/de": 7}`.
+        """
+        folder = self.layout.run(spec.run_id).attempt(self.ledger.epoch, 1).predictions
+        for test_set, evaluation in spec.evaluation_ids.items():
+            prefix = "" if test_set == MAIN else f"{test_set}/"
+            for language, of in tests.get(evaluation, {}).items():
+                n = self.sizes.get(prefix + language, 3 if not self.sizes or test_set == MAIN else 0)
+                if n:
+                    origin = Origin(run_id=spec.run_id, evaluation_id=evaluation, language=language, split="test")
+                    write_predictions(folder / f"{prefix}{language}.parquet", origin, n, of)
 
     def fail(self, spec: RunSpec, cause: str = "nan") -> Record:
         gone: dict[str, Any] = {"source_dev": {}, "tests": {}, "segments": (), "unfreeze_order": (), "steps": 17}
@@ -152,6 +165,31 @@ class MadeUp:
 
 def _metrics(f1: float) -> dict[str, float]:
     return {"f1": f1, "em": f1 - 10}
+
+
+def write_predictions(path: Path, origin: Origin, n: int, of: Mapping[str, float]) -> None:
+    """What `predictions.write` would, of `n` rows with these mean scores, without an object for every row.
+
+    The first rows are right, the last are wrong, and the one between is right in part.
+    """
+    columns = {
+        **{name: pa.repeat(pa.scalar(getattr(origin, name), pa.string()), n) for name in ORIGIN},
+        "example_id": pa.array([f"{row:05}-{origin.language}" for row in range(n)]),
+        "prediction": pa.repeat("a", n),
+        "score": pa.repeat(0.5, n),
+        "start": pa.repeat(pa.scalar(0, pa.int32()), n),
+        "end": pa.repeat(pa.scalar(1, pa.int32()), n),
+        "gold": pa.array([["a"]]).take(pa.repeat(0, n)),
+        "f1": pa.array(_shared_out(n, of["f1"]) if "f1" in of else [None] * n, pa.float64()),
+        "em": pa.array(_shared_out(n, of.get("em", of.get("accuracy", 0.0))), pa.float64()),
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.table(columns).cast(SCHEMA), path, compression="zstd")
+
+
+def _shared_out(n: int, mean: float) -> list[float]:
+    """`n` scores with this mean, as many as possible of them 100."""
+    return [min(100.0, max(0.0, n * mean - 100.0 * row)) for row in range(n)]
 
 
 @pytest.fixture

@@ -59,5 +59,7 @@ def test_a_suite_is_interrupted_continued_and_done(tiny: Tiny, tmp_path: Path) -
         assert "Ray" not in output
         assert [layout.ledger.read_bytes() for layout in (one, two)] == before
         code, output = commands.run("report", "both", "--storage", tmp_path / "storage")
-        assert output.splitlines() == [str(layout.reports / "report.md") for layout in (one, two)]
+        folder = tmp_path / "storage" / "reports" / "both"
+        assert output.splitlines() == [str(folder / "report.html"), str(folder / "report.md")]
+        assert all((layout.reports / "report.html").is_file() for layout in (one, two))
         assert commands.settle() == []

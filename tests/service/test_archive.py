@@ -23,6 +23,7 @@ from raysched.records.files import make_folder
 from raysched.records.layout import SweepLayout
 from raysched.records.ledger import AttemptStarted
 from raysched.records.lock import DriverLock
+from raysched.reports.asked import Asked
 from raysched.reports.report import write_report
 from raysched.reports.sweep import read_sweep
 from raysched.runners.requests import ask
@@ -42,6 +43,12 @@ def unpack(path: Path, storage: Path) -> SweepLayout:
     return SweepLayout(storage, folder.name)
 
 
+def report_of(layout: SweepLayout, to: Path) -> dict[str, bytes]:
+    """Every file of the sweep's report, by its name."""
+    written = write_report(Asked(sweeps=(read_sweep(layout),)), to)
+    return {path.relative_to(to).as_posix(): path.read_bytes() for path in written.files}
+
+
 def names(path: Path) -> list[str]:
     with tarfile.open(path) as tar:
         return [member.name for member in tar if member.isfile()]
@@ -59,7 +66,7 @@ def test_the_archive_holds_what_was_found_out_and_nothing_else(one: SweepLayout,
         path.write_text("not in an archive")
     ask(one, "stop")
     remember(one, "http://mlflow:5000")
-    write_report(one, one.reports)
+    write_report(Asked(sweeps=(read_sweep(one),)), one.reports)
     make_folder(one.mlflow_artifacts / "run" / "artifacts").joinpath("order.json").write_text("[]")
     done = archive(one, tmp_path / "one.tar.gz")
     found = names(done.path)
@@ -69,7 +76,7 @@ def test_the_archive_holds_what_was_found_out_and_nothing_else(one: SweepLayout,
         "ledger.jsonl",
         "optuna.db",
         "tracking.json",
-        "reports/report.md",
+        *("reports/report.html", "reports/report.md", "reports/tables.parquet", "reports/tables/test-sets.csv"),
         "mlflow-artifacts/run/artifacts/order.json",
     ]
     sweep = read_sweep(one)
@@ -79,8 +86,9 @@ def test_the_archive_holds_what_was_found_out_and_nothing_else(one: SweepLayout,
         wanted += [f"runs/{run_id}/record.json"]
         wanted += [f"{attempt}/{name}" for name in (*record.files, *segments, "result.json")]
     assert {name.removeprefix("one/") for name in found[1:]} >= set(wanted)
-    left_out = ("checkpoints", "features", "uploads", "driver.lock", "one/stop", "request.json")
-    assert [name for name in found if any(part in name for part in left_out)] == []
+    left_out = ("checkpoints", "one/features/", "uploads", "driver.lock", "one/stop", "request.json")
+    beside = [name for name in found if not name.startswith("one/reports/")]
+    assert [name for name in beside if any(part in name for part in left_out)] == []
     assert any("adapter/" in name for name in found)
     assert any("predictions/" in name for name in found)
     assert any(name.endswith("unfreeze_order.json") for name in found)
@@ -116,14 +124,14 @@ def test_the_manifest_lists_every_member(one: SweepLayout, tmp_path: Path) -> No
 def test_unpacked_it_is_a_sweep_again(kept: Kept, one: SweepLayout, tmp_path: Path) -> None:
     """With the first one gone: reports are the same, and nothing is left to do."""
     before = read_sweep(one)
-    report = write_report(one, tmp_path / "before").read_text()
+    report = report_of(one, tmp_path / "before")
     done = archive(one, tmp_path / "one.tar.gz", delete=True)
     assert done.deleted
     assert list(one.storage.iterdir()) == []
     again = unpack(done.path, tmp_path / "elsewhere")
     after = read_sweep(again)
     assert (after.records, after.damaged, after.state) == (before.records, (), before.state)
-    assert write_report(again, tmp_path / "after").read_text() == report
+    assert report_of(again, tmp_path / "after") == report
     assert [row.step for record in after.records.values() for row in after.history(record)]
     attempts = after.state.n_attempts
     kept.sweep(again.storage, "one", **ONE)

@@ -9,6 +9,8 @@ import pytest
 
 from raysched.records import ledger as ledgers
 from raysched.records.layout import SweepLayout, sweeps
+from raysched.reports import report
+from raysched.reports.asked import Asked
 from raysched.reports.sweep import read_sweep
 from raysched.runners.control import Control
 from raysched.runners.requests import FETCH_S, Requests, ask, begin, request_file, standing, withdraw
@@ -74,3 +76,26 @@ def test_merged_into_a_store_listed_compared_and_archived_elsewhere(
     kept.sweep(again, "both", **BOTH)
     assert len(read_sweep(layout).records) == 9
     assert [entry.epoch for entry in ledgers.read(layout.ledger)][-1] == 2
+
+
+def test_a_report_in_a_store_loses_what_is_not_of_it_any_more(
+    kept: Kept,
+    store: Store,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Written by two machines, the second of which never had the files that go."""
+    monkeypatch.setattr(report, "BUILDERS", (("facts", "test_sets"), ("spread", "spread")))  # quick to draw
+    merge(kept.one, kept.two, store.layout("d", "reported"))
+
+    def reported(machine: str, *, pdf: bool) -> set[str]:
+        with store.machine(machine):
+            layout = SweepLayout(store.uri, "reported")
+            report.write_report(Asked(sweeps=(read_sweep(layout),)), layout.reports, pdf=pdf)
+        with store.machine(f"{machine}, read"):
+            layout = SweepLayout(store.uri, "reported")
+            layout.pull(layout.reports)
+            return {path.relative_to(layout.reports).as_posix() for path in layout.reports.rglob("*.*")}
+
+    first, second = reported("d", pdf=True), reported("e", pdf=False)
+    assert {"report.html", "report.md", "files.json", "tables/test-sets.csv"} <= second
+    assert first - second == {name for name in first if name.endswith(".pdf")} != set()

@@ -66,6 +66,7 @@ def spec(*options: str, schedule: str = "standard", seed: int = 0, resolved: Res
         ("fun", "budget.hang_s=60", True),
         ("fun", "resources.cpu=3", True),
         ("fun", "tracking.log_every_steps=3", True),
+        ("fun", "evaluation.candidates=0", True),
         ("fun", "evaluation.languages=[orl]", True),
         ("fun", "evaluation.test_limit=9", True),
         ("fun", "description=other", True),

@@ -16,8 +16,9 @@ from typing import Any
 import pytest
 
 from raysched.errors import OUTSIDE_MISSING, MissingError
-from raysched.tracking.mlflow_store import RunGone, Store, sqlite_uri
+from raysched.tracking.mlflow_store import Store, sqlite_uri
 from raysched.tracking.rows import Scalar
+from raysched.tracking.store_errors import RunGone
 from raysched.tracking.uploader import Uploader
 from tests.faults.proxy import Mode, Proxy
 

@@ -71,8 +71,10 @@ def test_a_finished_sweep_is_a_tree_of_finished_runs(disk: Any, store: Store, sn
     assert run["tags"]["provenance.git.commit"] == "f00"
     assert run["tags"]["provenance.packages.torch"] == "2"
     assert run["artifacts"] == [
-        "adapter/weights.safetensors", "fisher_trace.csv", "predictions/de.parquet", "unfreeze_order.json",
+        "adapter/weights.safetensors", "fisher_trace.csv", "predictions/de.parquet", "tables/scores.json",
+        "tables/unfreeze_order.json", "unfreeze_order.json",
     ]  # fmt: skip
+    assert run["tags"]["cell"] == shown[CELL]["tags"]["cell"] == "gu lr=0.001 k=2"
     assert shown[CELL]["params"] == {"schedule": "gu", "lr": "0.001", "k": "2"}
     assert shown[SWEEP]["artifacts"] == ["inputs.json", "study.json"]
     assert run["times"][1] == 1_700_000_000_999

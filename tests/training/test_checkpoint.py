@@ -19,7 +19,8 @@ from raysched.training.loop import TrainingRun
 from tests.training.tiny_training import STEPS, Outcome, Tiny, execute, same
 
 Folder = Callable[[], Path]
-FILES = ("weights.safetensors", "optimizer.safetensors", "best.safetensors", "state.json", "manifest.json")
+TENSORS = ("weights.safetensors", "optimizer.safetensors", "best.safetensors", "candidates.safetensors")
+FILES = (*TENSORS, "state.json", "manifest.json")
 EVERY = {"training__checkpoint_every_steps": 3}
 
 
