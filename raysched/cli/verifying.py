@@ -21,8 +21,8 @@ def verify(tables: list[Path], names: list[str], storage: str) -> int:
         StudyError: no file holds a mark of raysched.
         MissingError: there is no such file or sweep.
     """
-    from raysched.reports import verify as reports
     from raysched.reports.sweep import read_sweep
+    from raysched.reports.verifying import verify as reports
 
     texts = {str(path): _text(path) for path in tables}
     layouts = {layout.name: layout for layout in (find_all(names, storage) if names else sweeps(storage))}

@@ -89,6 +89,11 @@ class Section:
     pictures: tuple[Picture, ...] = ()
 
 
+def counted(n: int, noun: str) -> str:
+    """Such as `1 seed` and `4 seeds`."""
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
+
+
 def ranked(table: Table) -> Table:
     """`best` and `second` in every column of scores of every block, by the first metric as it is printed.
 

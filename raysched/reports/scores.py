@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import raysched
 from raysched.records.record import Record
 from raysched.reports.asked import Asked
-from raysched.reports.document import Cell, Row, Section, Table, ranked
+from raysched.reports.document import Cell, Row, Section, Table, counted, ranked
 from raysched.reports.methods import Method, objective
 from raysched.reports.source import AVERAGE, SOURCE_DEV, Source
 from raysched.reports.stats import Summary, summarise
@@ -204,9 +204,10 @@ def _about(sweep: Sweep, shown: Sequence[Method], *, several: bool) -> Iterable[
     runs = {run_id for taken in sweep.state.points.values() for run_id in taken.run_ids.values()}
     launched = len(runs & (sweep.state.attempts.keys() | sweep.records.keys()))
     yield (
-        f"{who}{len(study.seeds)} seeds per point; {launched} runs launched, {len(records) - len(failed)} finished, "
-        f"{len(failed)} failed{_failures(failed)}. Selected on {study.data.dev} ({study.model.source_language}, dev "
-        f"split) by {study.search.objective}; target languages steer nothing."
+        f"{who}{counted(len(study.seeds), 'seed')} per point; {counted(launched, 'run')} launched, "
+        f"{len(records) - len(failed)} finished, {len(failed)} failed{_failures(failed)}. Selected on "
+        f"{study.data.dev} ({study.model.source_language}, dev split) by {study.search.objective}; target languages "
+        "steer nothing."
     )
     if len({one.number for one in shown if one.sweep is sweep}) < len(sweep.points):
         mine = [one for one in shown if one.sweep is sweep]

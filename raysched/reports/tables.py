@@ -123,18 +123,6 @@ def param_text(point: Point, name: str) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def order_table(sweep: Sweep) -> str:
-    """Markdown: each run's unfreeze order, seeds with the same order on one line; empty without runs."""
-    lines = []
-    for number, point in sweep.points.items():
-        seeds: dict[str, list[int]] = {}
-        for record in sweep.cell(number):
-            if record.unfreeze_order:
-                seeds.setdefault(order_text(record), []).append(record.seed)
-        lines += [[str(point), ", ".join(map(str, seeds[order])), order] for order in seeds]
-    return markdown(["point", "seeds", "step: layers woken"], lines, left=3) if lines else ""
-
-
 def order_text(record: Record) -> str:
     """Such as `start: 11 · 40: 10 · 60: 9`; events that woke nothing are left out."""
     events = [(step, layers) for step, layers in record.unfreeze_order if layers]

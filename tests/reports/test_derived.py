@@ -11,7 +11,7 @@ import pytest
 from raysched.records import derived
 from raysched.records.derived import Derived, Kind
 from raysched.reports.asked import Asked
-from raysched.reports.derived import free_rows, oracle
+from raysched.reports.derived.section import free_rows, oracle
 from raysched.reports.document import Section, Table
 from raysched.reports.source import Source
 from raysched.reports.sweep import read_sweep

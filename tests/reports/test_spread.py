@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from raysched.records.history import Row, SegmentWriter
-from raysched.reports import relative
 from raysched.reports.asked import Asked
-from raysched.reports.compute import Progress, progress, spent, step_cost
 from raysched.reports.document import Picture, Section, Table
 from raysched.reports.figures.canvas import png
-from raysched.reports.spread import spread
+from raysched.reports.spread import relative
+from raysched.reports.spread.compute import Progress, progress, spent, step_cost
+from raysched.reports.spread.section import spread
 from raysched.reports.sweep import read_sweep
 from raysched.study.space import Point, points
 from tests.reports.conftest import LANGUAGES, MadeUp, study

@@ -11,7 +11,7 @@ import pytest
 from raysched.errors import MissingError
 from raysched.records.layout import SweepLayout
 from raysched.reports.sweep import read_sweep
-from raysched.reports.tables import cell_rows, layer_text, markdown, order_table, param_names, selected
+from raysched.reports.tables import cell_rows, layer_text, markdown, param_names, selected
 from raysched.study.space import Point
 
 GU = Point(schedule="gu", lr=1e-3, k=25)
@@ -68,21 +68,6 @@ def test_selection_looks_at_source_dev_of_complete_cells_only(made_up: Callable[
     rows = cell_rows(read_sweep(sweep.layout), "f1")
     assert [row.point.lr for row in selected(rows)] == [2e-3]
     assert [row.point.lr for row in selected(rows[:1])] == [1e-3]
-
-
-def test_orders_of_equal_seeds_share_a_line(made_up: Callable[..., Any]) -> None:
-    sweep = made_up()
-    first, second = sweep.take(0, GU)
-    sweep.finish(first)
-    sweep.finish(second)
-    first, second = sweep.take(1, LPFT)
-    sweep.finish(first)
-    sweep.finish(second, unfreeze_order=((0, ()), (25, (1, 0))))
-    assert order_table(read_sweep(sweep.layout)).splitlines()[2:] == [
-        "| schedule=gu lr=0.001 k=25 | 0, 1 | start: 3 · 50: 2 · 75: 1 · 100: 0 |",
-        "| schedule=lpft lr=0.001 k=25 | 0 | 25: 0-3 |",
-        "| schedule=lpft lr=0.001 k=25 | 1 | 25: 1,0 |",
-    ]
 
 
 @pytest.mark.parametrize(

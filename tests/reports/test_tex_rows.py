@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from raysched.reports.tex_numbers import Printed, flat, printed
-from raysched.reports.tex_rows import PrintedRow, rows
+from raysched.reports.verifying.tex_numbers import Printed, flat, printed
+from raysched.reports.verifying.tex_rows import PrintedRow, rows
 
 Told = list[tuple[str | None, str | None]]
 

@@ -19,8 +19,8 @@ from raysched.reports.asked import Asked
 from raysched.reports.render.latex import latex
 from raysched.reports.scores import scores
 from raysched.reports.sweep import Sweep, read_sweep
-from raysched.reports.tex_numbers import Number
-from raysched.reports.verify import Lookup, Verified, agrees, refuse_unmarked, told, verify
+from raysched.reports.verifying.tex_numbers import Number
+from raysched.reports.verifying.verify import Lookup, Verified, agrees, refuse_unmarked, told, verify
 from raysched.study.space import Point, points
 from tests.reports.conftest import MadeUp, study
 

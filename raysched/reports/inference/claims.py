@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from raysched.reports.asked import Asked
-from raysched.reports.document import Cell, Row, Section, Table
+from raysched.reports.document import Cell, Row, Section, Table, counted
 from raysched.reports.inference import means
 from raysched.reports.inference.means import Judged, p_text
 from raysched.reports.methods import Method, objective
@@ -207,15 +207,15 @@ def _cell(judged: Judged, planned: int) -> Cell:
 def _text(pairs: Sequence[int], margin: float) -> tuple[str, ...]:
     """What is tested, and what so many pairs allow."""
     n, enough = min(pairs), means.rank_test_seeds()
-    counted = str(n) if n == max(pairs) else f"{n} to {max(pairs)}"
+    shown = counted(n, "pair") if n == max(pairs) else f"{n} to {max(pairs)} pairs"
     return (
         UNIT,
-        f"Here are {counted} pairs of seeds. Intervals and tests are about seeds, on these test questions. Not "
+        f"Compared here: {shown} of seeds. Intervals and tests are about seeds, on these test questions. Not "
         f"significant is not the same as equal: equivalence within {margin:g} is a test of its own. With few pairs "
         "only large differences are found; `raysched power` says how many seeds a smaller one takes.",
         *(
             [
-                f"Rank tests are not shown: at {n} pairs the smallest two-sided p that one can give is "
+                f"Rank tests are not shown: with {counted(n, 'pair')} the smallest two-sided p that one can give is "
                 f"{means.rank_test_floor(n):g}, and it can reach 5 % from {enough} pairs on."
             ]
             if n < enough

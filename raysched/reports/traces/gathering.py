@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from raysched.errors import DamageError
 from raysched.reports.asked import Asked
+from raysched.reports.document import counted
 from raysched.reports.methods import Method, model_name, objective
 from raysched.reports.stats import summarise
 from raysched.reports.sweep import Sweep
@@ -114,7 +115,7 @@ def seeds_text(methods: Sequence[Method]) -> str:
     """Such as `n = 4 seeds` or `n: standard 4, gu 3 of 4 †`."""
     counts = {method.label: (len(method.records), method.planned) for method in methods}
     if len(set(counts.values())) == 1 and all(method.complete for method in methods):
-        return f"n = {methods[0].planned} seeds"
+        return f"n = {counted(methods[0].planned, 'seed')}"
     each = [
         f"{name} {n}" if n == planned else f"{name} {n} of {planned} {DAGGER}" for name, (n, planned) in counts.items()
     ]

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from raysched.records.derived import Derived, candidate_steps
 from raysched.records.record import Scores
 from raysched.reports.asked import Asked
-from raysched.reports.derivations import Derivations, target_average
+from raysched.reports.derived.derivations import Derivations, target_average
+from raysched.reports.derived.oracle import Choices, choices, language_row, summary_row
 from raysched.reports.document import Cell, Row, Section, Table
 from raysched.reports.methods import Method, objective
-from raysched.reports.oracle import Choices, choices, language_row, summary_row
 from raysched.reports.render.markdown import code
 from raysched.reports.source import AVERAGE, SOURCE_DEV, Source
 from raysched.reports.stats import Summary, summarise

@@ -8,9 +8,9 @@ from typing import Any
 
 from raysched.errors import DamageError
 from raysched.reports.asked import Asked
-from raysched.reports.compute import Progress, progress
 from raysched.reports.document import Cell, Picture, Row, Table
 from raysched.reports.methods import Method, objective
+from raysched.reports.spread.compute import Progress, progress
 from raysched.reports.stats import Summary, summarise
 from raysched.reports.sweep import Sweep
 from raysched.reports.tables import metric_name

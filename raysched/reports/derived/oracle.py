@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from raysched.reports.asked import Asked
-from raysched.reports.derivations import Derivations, target_average
+from raysched.reports.derived.derivations import Derivations, target_average
 from raysched.reports.document import Cell, Row
 from raysched.reports.methods import Method, group, objective
 from raysched.reports.stats import Summary, summarise

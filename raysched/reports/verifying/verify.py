@@ -14,8 +14,8 @@ from raysched.reports.source import AVERAGE, SOURCE_DEV, Source
 from raysched.reports.stats import Summary, summarise
 from raysched.reports.sweep import Sweep
 from raysched.reports.tables import metric_name
-from raysched.reports.tex_numbers import Number, Printed, flat, printed
-from raysched.reports.tex_rows import PrintedRow, rows
+from raysched.reports.verifying.tex_numbers import Number, Printed, flat, printed
+from raysched.reports.verifying.tex_rows import PrintedRow, rows
 
 NONE = "-"
 """The mark of a column that comes from no sweep."""

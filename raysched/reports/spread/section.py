@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from raysched.reports import equal, relative
 from raysched.reports.asked import Asked
-from raysched.reports.compute import COST
 from raysched.reports.document import Picture, Section, Table
 from raysched.reports.methods import Method, objective
+from raysched.reports.spread import equal, relative
+from raysched.reports.spread.compute import COST
 from raysched.reports.stats import summarise
 from raysched.reports.sweep import Sweep
 from raysched.reports.tables import DAGGER, metric_name
