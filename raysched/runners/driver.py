@@ -30,6 +30,7 @@ from raysched.runners.recovery import open_cell, recover
 from raysched.search.cells import CellBook, SourceDevScore, Verdict
 from raysched.study.identity import Resolved, RunSpec
 from raysched.study.model import Study
+from raysched.study.space import n_points
 
 if TYPE_CHECKING:  # importing Optuna takes a second, of every worker too
     from raysched.search.optuna_study import OptunaStudy
@@ -98,6 +99,12 @@ class Driver:
 
     def _pending(self) -> bool:
         return bool(self.behind) or self.book.next_run() is not None
+
+    @property
+    def left(self) -> int:
+        """Runs without an end, those of points that are still to be asked among them."""
+        unasked = 0 if self.all_asked else max(0, n_points(self.study.search) - len(self.book.cells))
+        return sum(cell.left for cell in self.book.cells) + unasked * len(self.study.seeds) + len(self.behind)
 
     @property
     def complete(self) -> bool:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from raysched.errors import MissingError
+from raysched.errors import MissingError, StudyError
 from raysched.study.model import Resources, Study
 
 for _name, _value in {
@@ -46,6 +46,10 @@ ALONE = {
 import ray  # noqa: E402  (the environment above is read at import)
 from ray.exceptions import RayError  # noqa: E402
 
+from raysched.runners.ray_scaling import Wish, most_at_a_time, wait_for_room  # noqa: E402
+
+logger = logging.getLogger(__name__)
+
 PRIVATE = "rs-"
 """Prefix of a private cluster's folder in /tmp: sockets below it must have short names."""
 OWNER = "driver.pid"
@@ -63,6 +67,8 @@ class Cluster:
     memory_bytes: int | None
     device: str
     max_concurrent: int | None = None
+    wish: Wish | None = None
+    """Where machines come on demand: what asks for them."""
 
     def now(self) -> int:
         """Slots on the nodes that are alive now and are not being taken away."""
@@ -78,10 +84,14 @@ class Slots:
         start: int,
         *,
         say: Callable[[str], object] = lambda _: None,
+        looking: Callable[[], object] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`say` takes a line at every change of the number, with the time since when there is none."""
-        self._now, self._slots, self._say, self._clock = now, start, say, clock
+        """`say` takes a line at every change of the number, with the time since when there is none.
+
+        `looking` is called before each look.
+        """
+        self._now, self._slots, self._say, self._looking, self._clock = now, start, say, looking, clock
         self._looked = clock()
 
     def __call__(self) -> int:
@@ -90,6 +100,7 @@ class Slots:
             with contextlib.suppress(
                 RayError, OSError, RuntimeError
             ):  # a head that does not answer now: what is known still holds
+                self._looking()
                 self._slots = self._now()
             if self._slots != before:
                 runs = f"{self._slots} run{'s' if self._slots > 1 else ''}"
@@ -114,8 +125,32 @@ def cluster(address: str | None, study: Study, max_concurrent: int | None) -> It
     from raysched.runners.worker import limit_threads  # and torch with it, which no light process needs
 
     limit_threads(study.training.threads)
-    with _connected(address):
-        yield _fit(study.resources, max_concurrent)
+    with _connected(address), _wishing(study.resources) as wish:
+        yield replace(_fit(study.resources, max_concurrent), wish=wish)
+
+
+@contextlib.contextmanager
+def _wishing(resources: Resources) -> Iterator[Wish | None]:
+    """Where machines come on demand: ask for the first, wait for it, and let all of them go in the end."""
+    most = most_at_a_time()
+    if most is None:
+        yield None
+        return
+    if resources.gpu == "auto":
+        raise StudyError(
+            "must be a number where machines come on demand: without one there, nobody knows whether it has a GPU",
+            key="resources.gpu",
+            choices=("0", "a share such as 0.5", "1"),
+        )
+    one = _asked(resources, float(resources.gpu))
+    wish = Wish(_wanted(one), most)
+    try:
+        wish.want(1)
+        wait_for_room(one.now, lambda: logger.warning(_waiting()))
+        yield wish
+    finally:
+        with contextlib.suppress(RayError, OSError, RuntimeError):  # a cluster that is gone keeps no machines
+            wish.want(0)
 
 
 @contextlib.contextmanager
@@ -156,10 +191,7 @@ def _fit(resources: Resources, max_concurrent: int | None) -> Cluster:
     nodes = _nodes()
     gpus = max((node.get("GPU", 0) for node in nodes), default=0)
     gpu = (1.0 if gpus >= 1 else 0.0) if resources.gpu == "auto" else float(resources.gpu)
-    memory = int(resources.memory_gb * 1e9) if resources.memory_gb else None
-    found = Cluster(
-        slots=0, cpu=resources.cpu, gpu=gpu, memory_bytes=memory, device="cpu", max_concurrent=max_concurrent
-    )
+    found = replace(_asked(resources, gpu), max_concurrent=max_concurrent)
     wanted = _wanted(found)
     slots = _fitting(nodes, wanted)
     if slots == 0:
@@ -180,6 +212,12 @@ def _fit(resources: Resources, max_concurrent: int | None) -> Cluster:
         probe = ray.remote(num_cpus=0, num_gpus=gpu, max_retries=0)(_has_cuda)
         device = "cuda" if ray.get(probe.remote(), timeout=120) else "cpu"
     return replace(found, slots=min(slots, max_concurrent or slots), device=device)
+
+
+def _asked(resources: Resources, gpu: float) -> Cluster:
+    """What a run asks for, before anybody has looked at machines."""
+    memory = int(resources.memory_gb * 1e9) if resources.memory_gb else None
+    return Cluster(slots=0, cpu=resources.cpu, gpu=gpu, memory_bytes=memory, device="cpu")
 
 
 def _nodes() -> list[dict[str, float]]:

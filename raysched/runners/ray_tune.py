@@ -153,7 +153,8 @@ def execute(driver: Driver, on: Cluster, control: Control, say: Callable[[str], 
         StoppedError: Tune broke more often than `RESTARTS` times an hour, or what holds the sweep up does not end.
     """
     sweep_up(Path(tempfile.gettempdir()), PRIVATE)
-    slots = Slots(on.now, on.slots, say=say)
+    wish = on.wish
+    slots = Slots(on.now, on.slots, say=say, looking=lambda: wish and wish.want(driver.left))
     broke: list[float] = []
     while True:
         driver.stopping = False
