@@ -72,15 +72,16 @@ def load_sweeps(
 ) -> Results:
     """Several sweeps as one, for frames and figures that compare them; by default all of the storage.
 
-    A name is as in `load_sweep`; a suite's stands for its parts. Raises as `load_sweep` does.
+    A name is as in `load_sweep`; a suite's stands for its parts. Raises as `load_sweep` does, StudyError for no name.
     """
     if names is None:
-        there = sweeps(os.fspath(storage or DEFAULT_STORAGE))
-        if not there:
+        if not (there := sweeps(os.fspath(storage or DEFAULT_STORAGE))):
             raise MissingError(f"there is no sweep in {storage or DEFAULT_STORAGE}", key="storage")
         return Results([read_sweep(layout) for layout in there])
     if isinstance(names, (str, os.PathLike)):
         names = [names]
+    if not names:
+        raise StudyError("names no sweep", key="names", hint="without names= all of the storage are loaded")
     asked = [part for name in names for part in _parts(os.fspath(name), storage)]
     return Results([one for name in dict.fromkeys(asked) for one in load_sweep(name, storage).sweeps])
 
@@ -125,6 +126,8 @@ def sweep(
     from raysched.runners.options import Options
 
     loaded = _loaded(study, _options(overrides), name)
+    if max_concurrent is not None and max_concurrent < 1:
+        raise StudyError(f"must be at least 1, but got {max_concurrent}", key="max_concurrent")
     _no_other_ray()
     options = Options(
         storage=os.fspath(storage),
@@ -225,9 +228,8 @@ def _layout(where: str, storage: str | None) -> SweepLayout:
     below = [] if storage is not None or is_remote(where) else [one.name for one in sweeps(where)]
     hint = "give its folder, its URI, or its name and storage="
     if below:
-        hint = (
-            f"this is a storage: load_sweep({where.rstrip('/') + '/' + below[0]!r}), or load_sweeps(storage={where!r})"
-        )
+        first = f"{where.rstrip('/')}/{below[0]}"
+        hint = f"this is a storage: load_sweep({first!r}), or load_sweeps(storage={where!r})"
     raise MissingError(f"there is no sweep {layout.name!r} in {layout.uri}", choices=there or below, hint=hint)
 
 

@@ -142,6 +142,8 @@ def test_several(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ([tmp_path / "raysched-runs" / "one"], ("one",)),
     ):
         assert raysched.load_sweeps(names).names == expected
+    with pytest.raises(StudyError, match="names no sweep"):
+        raysched.load_sweeps([])
 
 
 # -- shown -------------------------------------------------------------------------------------------------------------
@@ -199,6 +201,11 @@ def test_grouped_otherwise(tmp_path: Path) -> None:
     assert by_lr.runs is runs
     assert list(by_lr.summary()["method"]) == ["lr=0.001", "lr=0.01"]
     assert list(found.summary()["method"]) == ["standard", "gu"]
+    assert list(found.grouped(by="lr").summary()["method"]) == ["lr=0.001", "lr=0.01"]
+    for wrong, key in (({"by": "nothing"}, "--by"), ({"reference": "fum"}, "--reference"), ({"margin": 0}, "margin")):
+        with pytest.raises(StudyError) as refused:
+            found.grouped(**wrong)
+        assert refused.value.key == key
 
 
 def test_of_several_the_report_needs_a_folder(sweep_there: MadeUp) -> None:
@@ -223,6 +230,7 @@ def test_of_several_the_report_needs_a_folder(sweep_there: MadeUp) -> None:
         ("xquad-mini", {"overrides": {"search.lrs": [1e-4]}}, "search.lrs"),
         ("xquad-mini", {"overrides": "seeds"}, "--set"),
         ("xquad-mini", {"address": "http://head:8265"}, "address"),
+        ("xquad-mini", {"max_concurrent": 0}, "max_concurrent"),
     ],
 )
 def test_what_is_refused_before_anything_starts(tmp_path: Path, given: Any, options: dict[str, Any], key: str) -> None:

@@ -5,15 +5,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from raysched.cli.looking import find_all
 from raysched.errors import StudyError
 from raysched.records.files import sha256_bytes
 from raysched.records.layout import SweepLayout, storage_folder
-
-if TYPE_CHECKING:
-    from raysched.reports.asked import Asked
 
 LONGEST_NAME = 120
 """Characters of the name of a folder."""
@@ -42,7 +38,7 @@ def report(
 
     layouts = find_all(names, storage)
     asked = Asked(sweeps=tuple(map(read_sweep, layouts)), by=by, reference=reference, margin=margin)
-    _check_reference(asked)
+    asked.check_reference()
     written = write_report(asked, _folder(names, layouts, storage) if to is None else to)
     if log_to_mlflow:
         for layout in layouts:
@@ -64,21 +60,6 @@ def report_at_end(layout: SweepLayout, warn: Callable[[str], None]) -> Path:
     written = write_report(Asked(sweeps=(read_sweep(layout),)), layout.reports, pdf=False)
     publish(layout, written.folder, written.files, written.tables, warn=warn)
     return written.page
-
-
-def _check_reference(asked: Asked) -> None:
-    """A reference that somebody chose is a method of at least one sweep; the usual one may be in none.
-
-    Raises:
-        StudyError: as it says.
-    """
-    from raysched.reports.asked import REFERENCE
-
-    labels = list(dict.fromkeys(one.label for one in asked.methods))
-    if asked.reference != REFERENCE and asked.reference not in labels:
-        raise StudyError(
-            f"must be a method of the sweep, but got {asked.reference!r}", key="--reference", choices=labels
-        )
 
 
 def _folder(names: list[str], layouts: list[SweepLayout], storage: str) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from raysched.errors import StudyError
 from raysched.reports.methods import Method, methods
 from raysched.reports.sweep import Sweep
 
@@ -31,6 +32,18 @@ class Asked:
     def methods(self) -> tuple[Method, ...]:
         """Per group the cell that source dev selects. Raises StudyError where `by` names no parameter."""
         return tuple(methods(self.sweeps, self.by))
+
+    def check_reference(self) -> None:
+        """A reference that somebody chose is a method of at least one sweep; the usual one may be in none.
+
+        Raises:
+            StudyError: as it says.
+        """
+        labels = list(dict.fromkeys(one.label for one in self.methods))
+        if self.reference != REFERENCE and self.reference not in labels:
+            raise StudyError(
+                f"must be a method of the sweep, but got {self.reference!r}", key="--reference", choices=labels
+            )
 
     def reference_of(self, sweep: Sweep) -> Method | None:
         """The method that those of this sweep are compared with; None where it has none of that name."""

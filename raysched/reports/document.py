@@ -49,7 +49,7 @@ class Table:
     """`stub` are the headers of the labels. Rows are compared with each other within their block.
 
     `name` is the stem of its files (`scores-f1-test`), `notes` stand below it. Of a column `XQuAD\\nen` the first line
-    is the heading of a group, where a format has groups.
+    is the heading of a group, where a format has groups. `metrics` are those of scores in cells that have no source.
     """
 
     name: str
@@ -58,6 +58,7 @@ class Table:
     columns: tuple[str, ...]
     blocks: tuple[tuple[Row, ...], ...]
     notes: tuple[str, ...] = ()
+    metrics: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for block in self.blocks:
@@ -97,7 +98,7 @@ def counted(n: int, noun: str) -> str:
 def ranked(table: Table) -> Table:
     """`best` and `second` in every column of scores of every block, by the first metric as it is printed.
 
-    Equal numbers share their mark; cells with seeds missing have none; a block of one row is not ranked.
+    Equal numbers share their mark; cells with seeds missing have none, nor has one that is alone in its column.
     """
     return replace(table, blocks=tuple(_ranked(block) for block in table.blocks))
 
@@ -122,6 +123,8 @@ def _printed(cell: Cell) -> float | None:
 
 
 def _marks(values: Sequence[float | None]) -> list[Mark]:
+    if sum(value is not None for value in values) < 2:  # nothing to be better than
+        return [""] * len(values)
     order = sorted({value for value in values if value is not None}, reverse=True)
     names: dict[float | None, Mark] = dict(zip(order, ("best", "second"), strict=False))
     return [names.get(value, "") for value in values]

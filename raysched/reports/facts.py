@@ -19,6 +19,8 @@ from raysched.tasks.sources import notes
 
 LONGEST = 300
 """Characters of a failed run's message that are shown."""
+NO_COUNT = "-"
+"""Of a language that no run was tested on yet."""
 
 
 def facts(asked: Asked) -> Section:
@@ -110,7 +112,7 @@ def test_sets(asked: Asked) -> Section:
 
 def _test_set(sweep: Sweep, name: str, test_set: TestSet) -> tuple[str, ...]:
     counts, contents = sweep.n_tested(name), sweep.resolved.tests(name)
-    counted = [(language, str(counts.get(language, "-"))) for language in test_set.languages]
+    counted = [(language, str(counts.get(language, NO_COUNT))) for language in test_set.languages]
     revisions = [(language, contents[language].revision[:12]) for language in test_set.languages]
     return test_set.test, _scoring(sweep, test_set), _each(counted, " each"), _each(revisions)
 
@@ -127,7 +129,8 @@ def _scoring(sweep: Sweep, test_set: TestSet) -> str:
 def _each(values: Sequence[tuple[str, str]], shared: str = "") -> str:
     """`en 1190, th 1190` shortened to `1190` and `shared` where all are equal."""
     if len({value for _, value in values}) == 1:
-        return values[0][1] + shared
+        only = values[0][1]
+        return only if only == NO_COUNT else only + shared
     return ", ".join(f"{language} {value}" for language, value in values)
 
 

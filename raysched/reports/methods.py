@@ -115,7 +115,9 @@ def group(point: Point, by: Sequence[str]) -> str:
     """Which group of a sweep's points one belongs to: its `contender`, or its values of `by`."""
     if not by:
         return contender(point)
-    return " ".join(param_text(point, key) if key == "schedule" else f"{key}={param_text(point, key)}" for key in by)
+    return " ".join(
+        param_text(point, key) if key == "schedule" else f"{key}={param_text(point, key) or '-'}" for key in by
+    )
 
 
 def _prefixes(sweeps: Iterable[Sweep]) -> dict[str, str]:

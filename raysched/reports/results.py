@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import html
+import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property, partial
@@ -42,10 +43,18 @@ class Results:
         self._damaged: list[str] = []
 
     def grouped(self: R, *, by: Sequence[str] = (), reference: str = REFERENCE, margin: float = MARGIN) -> R:
-        """The same sweeps, compared otherwise in figures, tables and report: see `raysched report --help`."""
+        """The same sweeps, compared otherwise in figures, tables and report: see `raysched report --help`.
+
+        Raises:
+            StudyError: `by` names no parameter, no sweep has the method `reference`, or the margin is not above 0.
+        """
+        if not 0 < margin < math.inf:
+            raise StudyError(f"must be above 0, but got {margin:g}", key="margin")
+        by = (by,) if isinstance(by, str) else tuple(by)
         other = copy.copy(self)
         other.__dict__.pop("sections", None)
-        other._asked = Asked(sweeps=self.sweeps, by=tuple(by), reference=reference, margin=margin)
+        other._asked = Asked(sweeps=self.sweeps, by=by, reference=reference, margin=margin)
+        other._asked.check_reference()
         return other
 
     @property

@@ -185,13 +185,15 @@ def _seeds(one: Method) -> str:
 
 def _notes(kind: _Kind, sweeps: Sequence[Sweep], shown: Sequence[Method]) -> tuple[str, ...]:
     """What a reader needs who has this table alone."""
-    targets = ", ".join(language for language in kind.languages if language != kind.source) or "no language"
+    targets = ", ".join(language for language in kind.languages if language != kind.source)
     first = f", by {metric_name(kind.metrics[0])}" if len(kind.metrics) > 1 else ""
     lowest = "lowest target: each row's own" if "," in targets else "lowest target: the only one"
+    average = (
+        f"Target average: over {targets}, for each seed by itself; {lowest}." if targets else "There is no target."
+    )
     means = (
-        f"Mean and standard deviation (ddof 1) over n seeds, 0-100, zero-shot. Target average: over {targets}, for "
-        f"each seed by itself; {lowest}. Bold and underlined: best and second of a column{first}, among methods with "
-        f"all seeds. {DAGGER}: fewer seeds than planned, with their n."
+        f"Mean and standard deviation (ddof 1) over n seeds, 0-100, zero-shot. {average} Bold and underlined: best and "
+        f"second of a column{first}, among methods with all seeds. {DAGGER}: fewer seeds than planned, with their n."
     )
     return (means, *(line for sweep in sweeps for line in _about(sweep, shown, several=len(sweeps) > 1)))
 
@@ -226,8 +228,10 @@ def _failures(failed: Sequence[Record]) -> str:
 
 
 def _settings(one: Method) -> str:
-    names = [name for name in param_names([one.point]) if name not in ("schedule", "method")]
-    return " ".join(f"{name}={param_text(one.point, name)}" for name in names)
+    """What the label does not say already."""
+    told = one.label.split()
+    each = [(name, param_text(one.point, name)) for name in param_names([one.point])]
+    return " ".join(f"{name}={text}" for name, text in each if name not in ("schedule", "method") or text not in told)
 
 
 def _versions(sweep: Sweep, records: Iterable[Record]) -> str:

@@ -46,7 +46,9 @@ def named(sweep: Sweep, run: str) -> Record:
     found = [record for run_id, record in sweep.records.items() if run_id.startswith(run)] if run else []
     if len(found) != 1:
         raise StudyError(
-            f"{'no run' if not found else f'{len(found)} runs'} of {sweep.layout.name} begin with {run!r}",
+            f"{len(found)} runs of {sweep.layout.name} begin with {run!r}"
+            if found
+            else f"no run of {sweep.layout.name} begins with {run!r}",
             key="--run",
             choices=[f"{r.run_id} ({point(r)} seed={r.seed})" for r in (found or sweep.records.values())][:20],
         )

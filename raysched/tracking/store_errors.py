@@ -15,7 +15,9 @@ CREDENTIALS_HINT = (
     "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD (or MLFLOW_TRACKING_TOKEN) in the environment, "
     "of a user who may write experiments there"
 )
-HINT = "check --mlflow and that the server runs; --allow-offline-tracking starts anyway and uploads later"
+HINT = (
+    "check --mlflow and that the server runs; a sweep starts without it by --allow-offline-tracking, and uploads later"
+)
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -148,6 +148,20 @@ def families(rng: np.random.Generator) -> Iterator[Figure]:
         yield Figure(f"Holm, any of {tests} 'different', {100 * share:.0f} % shared", wrong, None, MOST, FEW)
     wrong = rate(_any_verdict(0.3 * shared(rng, 0.25, METHODS) - MARGIN, "within") for _ in range(FEW))
     yield Figure(f"Holm, any of {tests} 'equivalent' or 'no worse'", wrong, None, MOST, FEW)
+    for n in (2, 10):
+        wrong = rate(_wrongly_within(rng, n) for _ in range(MANY // 2))
+        told = f"any of {n} methods 'equivalent' or 'no worse', half of them past either margin"
+        yield Figure(told, wrong, None, MOST, MANY // 2)
+
+
+def _wrongly_within(rng: np.random.Generator, n: int) -> bool:
+    """Half of the methods are worse by the margin, which neither verdict may say is none; half better by it."""
+    truths = np.where(np.arange(n) % 2, MARGIN, -MARGIN)
+    judged = judge([of(row) for row in truths[:, None] + 0.3 * rng.standard_normal((n, SEEDS))], MARGIN)
+    return any(
+        "equivalent" in one.verdict or (truth < 0 and "no worse" in one.verdict)
+        for one, truth in zip(judged, truths, strict=True)
+    )
 
 
 def _any_verdict(data: Array, word: str) -> bool:

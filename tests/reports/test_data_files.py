@@ -7,6 +7,7 @@ import io
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,12 @@ def test_a_line_per_score() -> None:
         (1, 1, "XQuAD lowest", "", 1.0, 4, "", ""),
         (1, 1, "note", "", None, None, "", ""),
     ]
+
+
+def test_scores_without_a_source_have_the_metrics_of_their_table() -> None:
+    found = [(one.column, one.metric, one.mean) for one in lines(replace(TABLE, metrics=("accuracy",)))]
+    assert found[1] == ("XQuAD lowest", "em", None)  # its source says so
+    assert found[3:] == [("XQuAD lowest", "accuracy", 1.0), ("note", "", None)]
 
 
 def test_csv_reads_back_exactly() -> None:

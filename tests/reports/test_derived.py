@@ -103,6 +103,7 @@ def test_averages_stand_beside_the_plain_mean(new: Callable[..., Sweep]) -> None
     assert section is not None
     (table,) = section.tables
     assert table.columns == ("source dev", "target average", "en", "de", "th")
+    assert table.metrics == ("f1", "em")  # of data files, for averages have no source
     assert rows(table) == {
         ("gu", "selected checkpoint"): [
             "81.00 ± 1.41 / 71.00 ± 1.41",

@@ -173,6 +173,18 @@ def test_grouped_by_a_parameter(made_up: Callable[..., Any]) -> None:
     methods, _ = tables(sweep, by=["lr"])
     assert methods.stub == ("lr",)
     assert [row.labels for row in rows(methods)] == [("lr=0.001",), ("lr=0.002",)]
+    chosen = "Selected points: lr=0.001: schedule=gu lr=0.001 k=25; lr=0.002: schedule=gu lr=0.002 k=25."
+    assert chosen in methods.notes
+    methods, _ = tables(sweep, by=["k"])  # which standard training has none of
+    assert [row.labels for row in rows(methods)] == [("k=-",), ("k=25",)]
+
+
+def test_a_test_set_without_targets_says_so(made_up: Callable[..., Any]) -> None:
+    sweep = made_up(evaluation={"also": {"solo": {"test": "mini", "languages": ("en",)}}})
+    sweep.all()
+    _, solo = tables(sweep)
+    assert "There is no target." in solo.notes[0]
+    assert "lowest target" not in solo.notes[0]
 
 
 def test_two_sweeps_are_two_blocks_of_one_table(tmp_path: Path) -> None:

@@ -258,6 +258,20 @@ def test_half_finished(tmp_path: Path) -> None:
     assert any("†" in note for note in section.tables[0].notes)
 
 
+def test_test_sets_of_the_same_data_are_told_apart(tmp_path: Path) -> None:
+    also = {name: {"test": "mini", "languages": ("en", name)} for name in ("de", "th")}
+    sweep = MadeUp(tmp_path, study(schedules=("gu",), evaluation={"also": also}))
+    sweep.all()
+    section = shapes(Asked(sweeps=(read_sweep(sweep.layout),)))
+    assert section is not None
+    found = {table.title.partition(",")[0]: table.columns for table in section.tables[1:]}
+    assert found == {
+        "mini qa": ("en", "de", "th", "average"),
+        "mini qa (made-up de)": ("en", "de", "average"),
+        "mini qa (made-up th)": ("en", "th", "average"),
+    }
+
+
 def test_two_sweeps_of_one_kind_are_told_apart(tmp_path: Path) -> None:
     sweeps = [MadeUp(tmp_path, study(), name) for name in ("first", "second")]
     for sweep in sweeps:

@@ -216,7 +216,7 @@ def test_what_cannot_be_registered_says_why(
 ) -> None:
     for arguments, code, said in (
         (("--as", "a/b"), BAD_INPUT, "must be a name without / :"),
-        (("--run", "zzz"), BAD_INPUT, "no run of xquad-mini begin with 'zzz'"),
+        (("--run", "zzz"), BAD_INPUT, "no run of xquad-mini begins with 'zzz'"),
         (("--mlflow", f"sqlite:///{tmp_path}/empty.db"), OUTSIDE_MISSING, "does not hold run"),
         (("--mlflow", "http://127.0.0.1:1"), OUTSIDE_MISSING, "no MLflow server answers"),
     ):

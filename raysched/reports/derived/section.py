@@ -88,6 +88,7 @@ def _free_table(asked: Asked, known: Derivations, test_set: str) -> Table | None
         columns=("source dev", "target average", *languages),
         blocks=tuple(blocks),
         notes=("Rows of averages are derived, and are not ranked.", "Target average: without the source language."),
+        metrics=each,
     )
 
 
@@ -191,6 +192,7 @@ def _oracle_tables(asked: Asked, sweep: Sweep, test_set: str, found: Sequence[Ch
             ),
             blocks=(tuple(summary_row(one) for one in found),),
             notes=("Oracles use labels of the targets: upper bounds, which are not ranked.",),
+            metrics=(objective(sweep),),
         ),
         Table(
             name=by_language,
@@ -198,6 +200,7 @@ def _oracle_tables(asked: Asked, sweep: Sweep, test_set: str, found: Sequence[Ch
             stub=("method", "chosen by"),
             columns=sweep.targets(test_set),
             blocks=tuple(tuple(language_row(one, who) for who in one.rows) for one in found),
+            metrics=(objective(sweep),),
         ),
     ]
 

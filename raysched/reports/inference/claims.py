@@ -10,6 +10,7 @@ from raysched.reports.document import Cell, Row, Section, Table, counted
 from raysched.reports.inference import means
 from raysched.reports.inference.means import Judged, p_text
 from raysched.reports.methods import Method, objective
+from raysched.reports.render.markdown import code
 from raysched.reports.sweep import Sweep
 from raysched.reports.tables import DAGGER, metric_name
 
@@ -82,13 +83,15 @@ def claims(asked: Asked) -> Section | None:
     """Every method against the reference of its sweep, in the metric that the sweep is selected by.
 
     Families for Holm: a sweep's methods x test sets on the target average; its methods on source dev; its methods x
-    test sets x languages. None where no sweep has the reference and another method with results.
+    test sets x languages. A sweep without the reference is named. None where there are no two methods with results.
     """
     tables: list[Table] = []
+    without: list[str] = []
     pairs: list[int] = []
     for sweep in asked.sweeps:
         who = Opponents.of(asked, sweep)
         if who is None:
+            without += _without(asked, sweep)
             continue
         sets = sweep.study.test_sets
         averages = _family(who, [_Place(test_set=name) for name in sets if sweep.targets(name)], asked.margin)
@@ -101,9 +104,21 @@ def claims(asked: Asked) -> Section | None:
         pairs += [n for n in found if n]
         tables.append(_average_table(who, averages, source, asked.margin))
         tables += [_language_table(who, languages, test_set) for test_set in sets]
-    if not tables:
+    if not tables and not without:
         return None
-    return Section(title="Differences between methods", text=_text(pairs, asked.margin), tables=tuple(tables))
+    text = (*(_text(pairs, asked.margin) if tables else ()), *without)
+    return Section(title="Differences between methods", text=text, tables=tuple(tables))
+
+
+def _without(asked: Asked, sweep: Sweep) -> list[str]:
+    """That nothing was tested, though there are two methods with results, and how it would be."""
+    labels = [one.label for one in asked.methods if one.sweep is sweep and one.records]
+    if len(labels) < 2:
+        return []
+    return [
+        f"Nothing was tested in {code(sweep.layout.name)}, for it has no {code(asked.reference)} to compare with: "
+        f"choose with {code('--reference')} among {', '.join(map(code, labels))}."
+    ]
 
 
 def _family(who: Opponents, places: Sequence[_Place], margin: float) -> _Family:
@@ -130,6 +145,7 @@ def _short(who: Opponents, family: _Family) -> bool:
 def _average_table(who: Opponents, averages: _Family, source: _Family, margin: float) -> Table:
     both = {**averages, **source}
     places = dict.fromkeys(place for place, _ in both)
+    near = means.points(margin)
     blocks = [tuple(_row(who, p, method, both[p, method.name]) for method in who.others) for p in places]
     return Table(
         name=f"differences-{who.metric}-{who.sweep.layout.name}",
@@ -144,8 +160,8 @@ def _average_table(who: Opponents, averages: _Family, source: _Family, margin: f
             "dz: the difference in standard deviations of the paired differences. g: dz corrected for few seeds "
             "(Hedges).",
             "Verdict at a level of 5 %, each kind adjusted in the same families: different; equivalent within "
-            f"{margin:g} (two one-sided t-tests); no worse, within {margin:g} (the lower of the two); undecided where "
-            "the seeds show none of these.",
+            f"{near} (two one-sided t-tests); no worse, within {near} (the lower of the two); "
+            "undecided where the seeds show none of these.",
             "Checkpoints and points were selected on source dev: its scores favour a method with more points.",
             *([UNPAIRED] if any(not one.comparison.paired for one in both.values()) else []),
             *([f"{DAGGER}: fewer pairs than planned."] if _short(who, both) else []),
@@ -211,8 +227,8 @@ def _text(pairs: Sequence[int], margin: float) -> tuple[str, ...]:
     return (
         UNIT,
         f"Compared here: {shown} of seeds. Intervals and tests are about seeds, on these test questions. Not "
-        f"significant is not the same as equal: equivalence within {margin:g} is a test of its own. With few pairs "
-        "only large differences are found; `raysched power` says how many seeds a smaller one takes.",
+        f"significant is not the same as equal: equivalence within {means.points(margin)} is a test of its own. With "
+        "few pairs only large differences are found; `raysched power` says how many seeds a smaller one takes.",
         *(
             [
                 f"Rank tests are not shown: with {counted(n, 'pair')} the smallest two-sided p that one can give is "

@@ -182,13 +182,16 @@ def equivalence(comparison: Comparison, margin: float) -> Equivalence | None:
 def judge(comparisons: Sequence[Comparison], margin: float) -> list[Judged]:
     """One family, adjusted over all of it for each question: different? equivalent? no worse?
 
-    So "different" stands anywhere in the family without cause in at most 5 % of families, and so do "equivalent" and
-    "no worse" together: what is equivalent has passed the test of no worse.
+    So "different" stands anywhere in the family without cause in at most 5 % of families, and so does "equivalent" or
+    "no worse", the two together: a difference cannot be past both margins at once, so that of the two one-sided tests
+    of a comparison at most one is wrong, and those of a family need to be divided by its comparisons alone (Shaffer
+    1986), less those that are found equivalent.
     """
     tests = [equivalence(one, margin) for one in comparisons]
     different = holm([one.p for one in comparisons])
     equal = holm([None if test is None else test.p for test in tests])
-    no_worse = holm([None if test is None else test.p_no_worse for test in tests])
+    left = max(1, sum(p is not None and p > LEVEL for p in equal))
+    no_worse = [None if test is None else min(1.0, left * test.p_no_worse) for test in tests]
     found = []
     for comparison, p, p_equal, p_no_worse in zip(comparisons, different, equal, no_worse, strict=True):
         test = None if p_equal is None or p_no_worse is None else Equivalence(p=p_equal, p_no_worse=p_no_worse)
@@ -197,10 +200,15 @@ def judge(comparisons: Sequence[Comparison], margin: float) -> list[Judged]:
     return found
 
 
+def points(margin: float) -> str:
+    """Such as `1 point` and `0.5 points`."""
+    return f"{margin:g} {'point' if margin == 1 else 'points'}"
+
+
 def _verdict(comparison: Comparison, p: float | None, test: Equivalence | None, margin: float) -> str:
     if p is None or test is None or comparison.difference is None:
         return comparison.why_not
-    near = f"within {margin:g} {'point' if margin == 1 else 'points'}"
+    near = f"within {points(margin)}"
     within = f"equivalent {near}"
     if p <= LEVEL:
         direction = "higher" if comparison.difference > 0 else "lower"

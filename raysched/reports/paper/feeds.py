@@ -17,6 +17,7 @@ from raysched.reports.source import SOURCE_DEV, Source
 from raysched.reports.stats import Summary, summarise
 from raysched.reports.sweep import Sweep
 from raysched.reports.tables import metric_name
+from raysched.study.model import MAIN
 from raysched.study.values import metrics
 
 ALL = 0
@@ -172,7 +173,8 @@ def _dataset(sweep: Sweep, test_set: str, known: dict[str, Dataset]) -> Dataset:
         source_is_dev=source not in asked.languages,
     )
     if known.get(found.name, found) != found:
-        found = replace(found, name=f"{found.name} ({sweep.layout.name})")
+        suffix = sweep.layout.name if test_set == MAIN else f"{sweep.layout.name} {test_set}"
+        found = replace(found, name=f"{found.name} ({suffix})")
     return known.setdefault(found.name, found)
 
 

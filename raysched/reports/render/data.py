@@ -45,7 +45,7 @@ def lines(table: Table) -> Iterator[Line]:
 
 
 def _lines(table: Table, block: int, number: int, row: Row, column: str, cell: Cell) -> Iterator[Line]:
-    metrics = Source.parse(cell.source).metrics if cell.source else ()
+    metrics = Source.parse(cell.source).metrics if cell.source else table.metrics if cell.scores else ()
     for place, score in enumerate(cell.scores or (None,)):
         yield Line(
             table=table.name,

@@ -8,7 +8,7 @@ What is between the lines is for LaTeX; what is parsed is this:
     standard & \textbf{81.20}$_{0.59}$ / 70.12$_{0.61}$ & ... & 4 \\ % raysched: SOURCE;SOURCE;-
 
 * The first line of each environment names the table, the number of its `columns` and of the `stub` columns before
-  them, and the metrics of its scores (`-` where no cell says them).
+  them, and the metrics of its scores (`-` where nothing says them).
 * A row of data is one line, and no other line ends in `\\ % raysched: ` and sources. There is one source for every
   column but those of the stub, between semicolons: `str(reports.source.Source)`, or `-` for a cell that has none.
   Between the unescaped `&` of the line stand first the cells of the stub, then one per column.
@@ -82,7 +82,8 @@ def _environment(table: Table, blocks: Sequence[Sequence[Row]], placed: Layout, 
 
 def _metrics(table: Table) -> list[str]:
     sources = (cell.source for cell in cells_of(table) if cell.source)
-    return list(dict.fromkeys(metric for source in sources for metric in Source.parse(source).metrics))
+    each = [metric for source in sources for metric in Source.parse(source).metrics]
+    return list(dict.fromkeys((*each, *table.metrics)))
 
 
 def _header(table: Table, stacked: bool) -> list[str]:

@@ -76,7 +76,7 @@ def picture(asked: Asked, sweep: Sweep, of: Sequence[Runs], name: str) -> Pictur
     )
     return Picture(
         name=name,
-        title=under(titled(asked, sweep), "source dev at equal steps and at equal compute"),
+        title=under(titled(asked, sweep), "Source dev at equal steps and at equal compute"),
         caption=f"{metric} on source dev, mean over seeds and their range; against completed steps, and against "
         f"compute in standard steps{seconds}. Scores of the first quarter may lie below the axis.",
         alt=_words(of, metric),
@@ -180,4 +180,5 @@ def table(asked: Asked, sweep: Sweep, of: Sequence[Runs], name: str) -> Table:
             if timed
             else "Seconds are not set beside each other: runs were interrupted, or ran on different machines.",
         ),
+        metrics=(metric,),
     )

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from raysched.reports.asked import Asked
-from raysched.reports.document import Picture, Section, Table
+from raysched.reports.document import Picture, Section, Table, counted
 from raysched.reports.methods import Method, objective
 from raysched.reports.spread import equal, relative
 from raysched.reports.spread.compute import COST
@@ -123,7 +123,7 @@ def _languages(asked: Asked, sweep: Sweep, test_set: str) -> list[Picture]:
         found.append(
             Picture(
                 name=stem(asked, f"languages-less-{reference.label.replace(' ', '-')}-{test_set}", sweep),
-                title=under(title, f"difference to {reference.label} per language of {test_set}"),
+                title=under(title, f"Difference to {reference.label} per language of {test_set}"),
                 caption=f"{points}, mean over the seeds that both have. {seeds_text(methods)}.",
                 alt=_languages_in_words(less, languages, "differences", signed=True),
                 draw=lambda: _draw_languages(less, columns, f"less {reference.label}\n(points)", True),
@@ -164,7 +164,8 @@ def _languages_in_words(
         f"{value:+.1f} ({method}, {language})" if signed else f"{value:.1f} ({method}, {language})"
         for value, method, language in (min(known), max(known))
     )
-    return f"A heat map of {what}, {len(values)} methods by {len(languages)} languages. Lowest and highest: {ends}."
+    size = f"{counted(len(values), 'method')} by {counted(len(languages), 'language')}"
+    return f"A heat map of {what}, {size}. Lowest and highest: {ends}."
 
 
 def _draw_languages(

@@ -77,7 +77,7 @@ def _picture(asked: Asked, sweep: Sweep, test_set: str, runs: Sequence[Run]) -> 
     return [
         Picture(
             name=stem(asked, f"proxy-{test_set}", sweep),
-            title=under(titled(asked, sweep), "signals without target labels, and transfer"),
+            title=under(titled(asked, sweep), "Signals without target labels, and transfer"),
             caption=f"Each run's signal against its {metric} averaged over the targets of {test_set}; a marker is a "
             "run, of any configuration.",
             alt=_words(runs),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from raysched.reports.asked import Asked
-from raysched.reports.document import Cell, Row, Table
+from raysched.reports.document import Cell, Row, Table, counted
 from raysched.reports.methods import Method, objective
 from raysched.reports.stats import Summary, summarise
 from raysched.reports.sweep import Sweep
@@ -25,7 +25,7 @@ def feature_table(asked: Asked, sweep: Sweep, found: Features) -> Table:
         rows.append(Row(labels=(method.label, n), cells=cells))
     return Table(
         name=stem(asked, "proxy-features", sweep),
-        title=under(titled(asked, sweep), "features of tr(F) per method"),
+        title=under(titled(asked, sweep), "Features of tr(F) per method"),
         stub=("method", "n"),
         columns=tuple(NAMES[feature] for feature in FEATURES),
         blocks=(tuple(rows),),
@@ -56,11 +56,13 @@ def _digits(value: float, digits: int) -> str:
 
 def rank_table(asked: Asked, sweep: Sweep, test_set: str, runs: Sequence[Run]) -> Table:
     """Correlation of every signal with the target average."""
-    rows = [Row(labels=(signal_name(signal),), cells=_rank_cells(rank(runs, signal))) for signal in SIGNALS]
+    ranks = {signal: rank(runs, signal) for signal in SIGNALS}
+    rows = [Row(labels=(signal_name(signal),), cells=_rank_cells(found)) for signal, found in ranks.items()]
     cells = len({run.cell for run in runs})
-    held = coverage(cells)
+    fewest = min((found.n_cells for found in ranks.values() if found and found.spearman_interval), default=cells)
+    held = coverage(fewest)  # of the signal that has the fewest configurations
     if cells < MIN_CELLS:
-        note = f"No intervals: they resample configurations, and {cells} (fewer than {MIN_CELLS}) are too few for that."
+        note = f"No intervals: they resample configurations, of which there are fewer than {MIN_CELLS} ({cells})."
     else:
         note = (
             f"Intervals: 2.5 and 97.5 % of 2,000 resamples of the {cells} configurations, each with all of its seeds, "
@@ -69,7 +71,7 @@ def rank_table(asked: Asked, sweep: Sweep, test_set: str, runs: Sequence[Run]) -
         )
     return Table(
         name=stem(asked, f"proxy-correlation-{test_set}", sweep),
-        title=under(titled(asked, sweep), f"rank correlation with the target average of {test_set}, over runs"),
+        title=under(titled(asked, sweep), f"Rank correlation with the target average of {test_set}, over runs"),
         stub=("signal",),
         columns=("Spearman's rho", "interval", "Kendall's tau-b", "interval ", "runs", "configurations"),
         blocks=(tuple(rows),),
@@ -114,12 +116,13 @@ def choice_table(asked: Asked, sweep: Sweep, test_set: str, runs: Sequence[Run])
     last = tuple(Row(labels=(name, way), cells=tuple(Cell(text=one) for one in texts)) for name, way, texts in ends)
     return Table(
         name=stem(asked, f"proxy-choice-{test_set}", sweep),
-        title=under(titled(asked, sweep), f"the configuration that each signal chooses, on the targets of {test_set}"),
+        title=under(titled(asked, sweep), f"The configuration that each signal chooses, on the targets of {test_set}"),
         stub=("signal", "taken"),
         columns=("chosen configuration", "target average", "regret", "better of two", "ranked"),
         blocks=tuple(block for block in (tuple(rows), last) if block),
         notes=(
-            f"{metric_name(objective(sweep))} (0-100), means over seeds; {len(targets)} configurations have all seeds.",
+            f"{metric_name(objective(sweep))} (0-100), means over seeds; {counted(len(targets), 'configuration')} with "
+            "all seeds.",
             "Regret: points less than the configuration that the target labels themselves would choose (oracle).",
             "Better of two: of all pairs of configurations at one seed, the share that the signal puts in the right "
             "order; equal signals count half. Ranked: configurations in all of whose seeds the signal is defined; "
