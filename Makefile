@@ -19,7 +19,7 @@ TWO      := -n 2 --dist loadfile --no-loadscope-reorder
 PURE     := raysched/unfreezing/select.py,raysched/unfreezing/config.py,raysched/unfreezing/schedule.py,raysched/search/cells.py,raysched/reports/stats.py,raysched/tasks/metrics.py
 
 .DEFAULT_GOAL := install
-.PHONY: install sweep test lint types imports cover unit slow faults audit bench format clean help
+.PHONY: install sweep test lint types imports cover unit slow faults audit bench golden format clean help
 
 install: $(STAMP)  ## make .venv and install raysched with its pinned dependencies (the default)
 
@@ -81,6 +81,9 @@ bench: install  ## what unfreezing, measuring and a sick MLflow server cost; fal
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks.training_cost
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks.uploads
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks.false_positives
+
+golden: install  ## render deploy/kustomize into deploy/golden, which the tests compare (needs kubectl or kustomize)
+	$(BIN)/python -m tests.deploy.golden
 
 format: install  ## let ruff mend what it can
 	$(BIN)/ruff check --fix .

@@ -7,15 +7,18 @@ from typing import Annotated
 
 import typer
 
-from raysched.cli import result_verbs, verbs
+from raysched.cli import cluster_verbs, result_verbs, verbs
 from raysched.cli.options import (
     STORAGE,
     Address,
+    Context,
     JobAddress,
     Json,
+    Kubernetes,
     MaxConcurrent,
     Mlflow,
     Name,
+    Namespace,
     Offline,
     Optuna,
     Overrides,
@@ -122,12 +125,21 @@ def run(
 
 @app.command()
 def status(
-    sweep: SweepName = None, storage: Storage = STORAGE, address: JobAddress = None, as_json: Json = False
+    sweep: SweepName = None,
+    storage: Storage = STORAGE,
+    address: JobAddress = None,
+    kubernetes: Kubernetes = False,
+    namespace: Namespace = None,
+    context: Context = None,
+    as_json: Json = False,
 ) -> None:
     """Show a sweep's cells: seeds done, source-dev mean, current step. Works while it runs, from any process."""
+    from raysched.cli import kubernetes as on_kubernetes
     from raysched.cli import looking, submitting
 
-    if address is not None:
+    if (place := on_kubernetes.where(kubernetes, namespace, context, address)) is not None:
+        on_kubernetes.status(sweep, place, as_json)
+    elif address is not None:
         submitting.status(sweep, address, as_json)
     else:
         looking.status(sweep, storage, as_json)
@@ -215,4 +227,5 @@ def doctor(
 
 result_verbs.register(app)
 verbs.register(app)
+cluster_verbs.register(app)
 app.add_typer(pretrain, name="pretrain")

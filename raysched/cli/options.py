@@ -86,3 +86,10 @@ JobAddress = Annotated[
     str | None,
     typer.Option("--address", metavar="URL", help="A cluster's job server, such as http://head:8265."),
 ]
+Kubernetes = Annotated[bool, typer.Option("--kubernetes", help="On a Kubernetes cluster, as a RayJob of KubeRay.")]
+Namespace = Annotated[
+    str | None, typer.Option("--namespace", metavar="NAME", help="With --kubernetes (default: raysched).")
+]
+Context = Annotated[
+    str | None, typer.Option("--context", metavar="NAME", help="With --kubernetes: a context of kubeconfig.")
+]

@@ -10,13 +10,31 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from raysched.cli.terminal import terminal
-from raysched.errors import CTRL_C, DONE, OUTSIDE_MISSING, Interrupted
+from raysched.errors import CTRL_C, DONE, OUTSIDE_MISSING, Interrupted, StudyError
 
 if TYPE_CHECKING:
     from raysched.service.ray_jobs import Job, JobServer
 
 SHOWN = 10
 """Last lines of a job's output that `status` shows."""
+
+
+def only(address: str | None, **of_kubernetes: object) -> None:
+    """Refuse a command that names no cluster, or an option that is for another kind of cluster.
+
+    Raises:
+        StudyError: one of these.
+    """
+    if option := next((name for name, value in of_kubernetes.items() if value is not None), None):
+        raise StudyError(
+            "is for --kubernetes", key="--" + option.replace("_", "-"), hint="add --kubernetes, or leave it out"
+        )
+    if address is None:
+        raise StudyError(
+            "names the cluster, or --kubernetes does: one of them is needed",
+            key="--address",
+            choices=["--address http://head:8265", "--kubernetes"],
+        )
 
 
 def submit(
@@ -75,7 +93,7 @@ def status(name: str | None, address: str, as_json: bool) -> None:
         return
     console = terminal()
     seconds = _seconds(job)
-    lasts = "" if seconds is None else f" ({'after' if job.over else 'for'} {_in_words(seconds)})"
+    lasts = "" if seconds is None else f" ({'after' if job.over else 'for'} {in_words(seconds)})"
     lines = [f"{job.sweep}: {service.meaning(job, log)}{lasts}", f"job:     {job.id}"]
     if job.started is not None:
         lines.append(f"started: {datetime.fromtimestamp(job.started):%Y-%m-%d %H:%M:%S}")
@@ -171,7 +189,7 @@ def _seconds(job: Job) -> float | None:
     return None if job.started is None else (job.ended or time.time()) - job.started
 
 
-def _in_words(seconds: float) -> str:
+def in_words(seconds: float) -> str:
     if seconds < 120:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

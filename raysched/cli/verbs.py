@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from raysched.cli.cluster_verbs import OPTIONS, takes_cluster_options
 from raysched.cli.options import (
     STORAGE,
     Address,
+    Context,
     JobAddress,
     Json,
+    Kubernetes,
     MaxConcurrent,
     Mlflow,
     Name,
+    Namespace,
     Offline,
     Optuna,
     Overrides,
@@ -27,20 +31,48 @@ Other = Annotated[str, typer.Argument(metavar="OTHER", help="Another sweep's nam
 OtherStorage = Annotated[
     str | None, typer.Option("--other-storage", metavar="DIR_OR_URI", help="Where OTHER is kept (default: --storage).")
 ]
+ServerAddress = Annotated[
+    str | None,
+    typer.Option(
+        "--address",
+        metavar="URL",
+        envvar="RAY_API_SERVER_ADDRESS",
+        help="The cluster's job server, such as http://head:8265.",
+    ),
+]
 This = Annotated[str, typer.Argument(metavar="SWEEP", help="A sweep's name.")]
 
 
-def stop(sweep: SweepName = None, storage: Storage = STORAGE, address: JobAddress = None) -> int:
+def stop(
+    sweep: SweepName = None,
+    storage: Storage = STORAGE,
+    address: JobAddress = None,
+    kubernetes: Kubernetes = False,
+    namespace: Namespace = None,
+    context: Context = None,
+) -> int:
     """Let a sweep's workers save and stop, and its driver leave; from any machine that sees the storage or cluster."""
     from raysched.cli import controlling, submitting
+    from raysched.cli import kubernetes as on_kubernetes
 
+    if (place := on_kubernetes.where(kubernetes, namespace, context, address)) is not None:
+        return on_kubernetes.stop(sweep, place)
     return submitting.stop(sweep, address) if address is not None else controlling.stop(sweep, storage)
 
 
-def pause(sweep: SweepName = None, storage: Storage = STORAGE) -> int:
-    """Let a sweep's workers save and stop until `raysched resume`; its driver waits."""
+def pause(
+    sweep: SweepName = None,
+    storage: Storage = STORAGE,
+    kubernetes: Kubernetes = False,
+    namespace: Namespace = None,
+    context: Context = None,
+) -> int:
+    """Let a sweep's workers save and stop until `raysched resume`; its driver waits. On Kubernetes its cluster goes."""
     from raysched.cli import controlling
+    from raysched.cli import kubernetes as on_kubernetes
 
+    if (place := on_kubernetes.where(kubernetes, namespace, context)) is not None:
+        return on_kubernetes.pause(sweep, place)
     return controlling.pause(sweep, storage)
 
 
@@ -51,9 +83,16 @@ def resume(
     optuna: Optuna = None,
     address: Address = None,
     max_concurrent: MaxConcurrent = None,
+    kubernetes: Kubernetes = False,
+    namespace: Namespace = None,
+    context: Context = None,
 ) -> int:
     """End a pause; a sweep that no driver runs is continued here, from the study it was started with."""
     from raysched.cli import controlling
+    from raysched.cli import kubernetes as on_kubernetes
+
+    if (place := on_kubernetes.where(kubernetes, namespace, context)) is not None:
+        return on_kubernetes.resume(sweep, place)
     from raysched.runners.options import Options
 
     options = Options(
@@ -159,21 +198,22 @@ def merge(
     return keeping.merge(sweep, other, storage, other_storage or storage, name=name, optuna_uri=optuna)
 
 
+@takes_cluster_options
 def submit(
+    given: typer.Context,
     study: StudyName,
-    address: Annotated[
-        str,
-        typer.Option(
-            "--address",
-            metavar="URL",
-            envvar="RAY_API_SERVER_ADDRESS",
-            help="The cluster's job server, such as http://head:8265.",
-        ),
-    ],
+    address: ServerAddress = None,
+    kubernetes: Kubernetes = False,
+    context: Context = None,
     name: Name = None,
     storage: Annotated[
-        str, typer.Option("--storage", metavar="DIR_OR_URI", help="Where sweeps are kept, as the cluster sees it.")
-    ] = STORAGE,
+        str | None,
+        typer.Option(
+            "--storage",
+            metavar="DIR_OR_URI",
+            help="Where sweeps are kept, as the cluster sees it (with --kubernetes: /storage/sweeps).",
+        ),
+    ] = None,
     mlflow: Mlflow = None,
     overrides: Overrides = None,
     max_concurrent: MaxConcurrent = None,
@@ -182,35 +222,49 @@ def submit(
         typer.Option("--working-dir", metavar="DIR", help="A small folder that goes with the job (at most 100 MiB)."),
     ] = None,
     follow: Annotated[bool, typer.Option("--follow", help="Show its output until it ends.")] = False,
+    *,
+    cluster: dict[str, Any],
 ) -> int:
-    """Start a sweep on a Ray cluster through its job server, and leave; it goes on there."""
+    """Start a sweep on a Ray cluster through its job server, or on Kubernetes, and leave; it goes on there."""
     from raysched.cli import submitting
 
-    return submitting.submit(
-        study,
-        address,
-        name=name,
-        storage=storage,
-        mlflow_uri=mlflow,
-        overrides=overrides or [],
-        max_concurrent=max_concurrent,
-        working_dir=working_dir,
-        follow=follow,
-    )
+    typed = _typed(given)
+    address = address if "address" in typed or not kubernetes else None  # the environment may name another cluster
+    options: dict[str, Any] = {"name": name, "overrides": overrides or [], "max_concurrent": max_concurrent}
+    options |= {"working_dir": working_dir, "follow": follow}
+    if kubernetes:
+        from raysched.cli import kubernetes as on_kubernetes
+
+        on_kubernetes.where(kubernetes, None, context, address)
+        uri = mlflow if "mlflow" in typed else None  # RAYSCHED_MLFLOW is how this machine sees it
+        return on_kubernetes.submit(study, context, cluster, storage=storage, mlflow_uri=uri, **options)
+    submitting.only(address, context=context, **{key: cluster[key] for key in OPTIONS if key in typed})
+    return submitting.submit(study, address or "", storage=storage or STORAGE, mlflow_uri=mlflow, **options)
+
+
+def _typed(given: typer.Context) -> set[str]:
+    """The options that stand on the command line, and not in the environment."""
+    return {one for one in given.params if str(given.get_parameter_source(one)).endswith("COMMANDLINE")}
 
 
 def logs(
+    given: typer.Context,
     sweep: This,
-    address: Annotated[
-        str,
-        typer.Option("--address", metavar="URL", envvar="RAY_API_SERVER_ADDRESS", help="The cluster's job server."),
-    ],
+    address: ServerAddress = None,
+    kubernetes: Kubernetes = False,
+    namespace: Namespace = None,
+    context: Context = None,
     follow: Annotated[bool, typer.Option("--follow", help="Until it ends.")] = False,
 ) -> int:
     """Show the output of a submitted sweep."""
+    from raysched.cli import kubernetes as on_kubernetes
     from raysched.cli import submitting
 
-    return submitting.logs(sweep, address, follow=follow)
+    address = address if "address" in _typed(given) or not kubernetes else None
+    if (place := on_kubernetes.where(kubernetes, namespace, context, address)) is not None:
+        return on_kubernetes.logs(sweep, place, follow=follow)
+    submitting.only(address)
+    return submitting.logs(sweep, address or "", follow=follow)
 
 
 def register(app: typer.Typer) -> None:

@@ -153,8 +153,12 @@ def execute(driver: Driver, on: Cluster, control: Control, say: Callable[[str], 
         StoppedError: Tune broke more often than `RESTARTS` times an hour, or what holds the sweep up does not end.
     """
     sweep_up(Path(tempfile.gettempdir()), PRIVATE)
-    wish = on.wish
-    slots = Slots(on.now, on.slots, say=say, looking=lambda: wish and wish.want(driver.left))
+
+    def ask() -> None:
+        if on.wish is not None:
+            on.wish.want(driver.left)
+
+    slots = Slots(on.now, on.slots, say=say, looking=ask)
     broke: list[float] = []
     while True:
         driver.stopping = False
@@ -225,6 +229,8 @@ def _fit_once(driver: Driver, on: Cluster, slots: Callable[[], int], control: Co
                     stop=_Stopper(asked.since, lambda: hand.fatal is not None),
                     verbose=0,
                     callbacks=[ends],
+                    # Runs keep their own; Tune's would go to the driver's private folder, which other machines lack.
+                    checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
                     failure_config=tune.FailureConfig(max_failures=0),
                 ),
             ).fit()

@@ -17,7 +17,7 @@ from tests.cli.conftest import Raysched
 HEAVY = ("torch", "ray", "mlflow", "optuna", "transformers", "adapters", "datasets", "pandas", "matplotlib", "pyarrow")
 COMMANDS = ["sweep", "plan", "run", "status", "report", "export", "evaluate", "ui", "studies", "schema", "doctor"]
 COMMANDS += ["stop", "pause", "resume", "retry", "extend", "sync", "list", "archive", "diff", "merge", "submit", "logs"]
-COMMANDS += ["pretrain", "derive", "power", "verify", "register"]
+COMMANDS += ["pretrain", "derive", "power", "verify", "register", "render", "prepare"]
 PROBE = """
 import json, sys
 sys.argv = ["raysched", *json.loads(sys.argv[1])]

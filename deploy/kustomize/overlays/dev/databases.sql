@@ -1,0 +1,3 @@
+-- The server makes `optuna` itself (POSTGRES_DB).
+CREATE DATABASE mlflow;
+CREATE DATABASE mlflow_auth;
