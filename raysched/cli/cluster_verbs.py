@@ -139,7 +139,7 @@ def build(
     """The cluster's options as they were given. `mlflow`: None for the usual server, `none` for none.
 
     Raises:
-        StudyError: some are malformed; each is named, and all are told at once.
+        StudyError: some are malformed, or do not go together; each is named.
     """
     from raysched.service.kubernetes.options import (
         CLAIM,

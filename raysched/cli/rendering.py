@@ -34,7 +34,11 @@ def render(order: Order, options: ClusterOptions, output: Path | None) -> int:
     try:
         output.write_text(text)
     except OSError as error:
-        raise MissingError(f"{output} cannot be written: {error.strerror}", key="--output") from error
+        raise MissingError(
+            f"{output} cannot be written: {error.strerror}",
+            key="--output",
+            hint="give a file in a folder that is there",
+        ) from error
     return DONE
 
 

@@ -262,6 +262,16 @@ def test_setup_makes_every_secret_once_and_for_its_owner_alone(tmp_path: Path) -
     assert made == {path.name: path.read_text() for path in folder.iterdir() if path.name != ".gitignore"}
 
 
+def test_setup_takes_the_folder_of_secrets_from_where_compose_does(tmp_path: Path) -> None:
+    shutil.copytree(DEPLOY / "compose", tmp_path / "compose")
+    (tmp_path / ".env").write_text("# a comment\nSECRETS=./elsewhere\nWORKERS=2\n")
+    for environment, folder in (({}, "elsewhere"), ({"SECRETS": "./named"}, "named")):
+        command = ["sh", tmp_path / "compose" / "setup"]
+        subprocess.run(command, check=True, capture_output=True, env={"PATH": os.defpath} | environment)
+        assert {path.name for path in (tmp_path / folder).iterdir()} >= {*load()["secrets"]}
+    assert not (tmp_path / "secrets").exists()
+
+
 def test_compose_itself_reads_the_file() -> None:
     docker = shutil.which("docker")
     if docker is None or subprocess.run([docker, "compose", "version"], capture_output=True).returncode:

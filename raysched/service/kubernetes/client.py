@@ -11,12 +11,12 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from raysched.errors import MissingError, RayschedError
+from raysched.service.kubernetes.log_lines import Place, after
 from raysched.service.kubernetes.pod_state import Pod, read_pod
 from raysched.service.kubernetes.refusals import Absent, Asked, Gone, Lost, explained, shown, unreachable
 
@@ -32,14 +32,6 @@ MANAGER = "raysched"
 MERGE = "application/merge-patch+json"
 EXTRA = "pip install 'raysched[kubernetes]'"
 Manifest = dict[str, Any]
-
-
-@dataclass(slots=True)
-class Place:
-    """How far a log was read: the time stamp of the last line, and how many lines had it."""
-
-    stamp: str = ""
-    same: int = 0
 
 
 class Cluster:
@@ -174,20 +166,9 @@ class Cluster:
         Raises:
             Lost: it broke, or nothing came for long: go on with the same `place`.
         """
-        skip, same = place.stamp, 0
         try:
             with self._log(pod, follow=True, timestamps=True) as answer:
-                for line in _lines(answer):
-                    stamp, _, text = line.partition(" ")
-                    at = stamp.partition("Z")[0]  # "...01.5" < "...01.52": nanoseconds without their last zeros
-                    if at < skip:
-                        continue
-                    if at == skip:
-                        same += 1
-                        if same <= place.same:
-                            continue
-                    place.stamp, place.same = at, place.same + 1 if at == place.stamp else 1
-                    yield text
+                yield from after(place, answer)
         except Absent:
             return
 
@@ -299,14 +280,3 @@ def _in_cluster(context: str | None) -> bool:
     """Whether this process runs in a pod and was given no kubeconfig."""
     there = any(Path(file).expanduser().exists() for file in _kubeconfig().split(os.pathsep) if file)
     return context is None and not there and "KUBERNETES_SERVICE_HOST" in os.environ
-
-
-def _lines(answer: Any) -> Iterator[str]:
-    """Whole lines as they come; of a connection that broke the last one is left out, and comes again."""
-    rest = b""
-    for part in answer.stream(amt=None):
-        *whole, rest = (rest + part).split(b"\n")
-        for line in whole:
-            yield line.decode(errors="replace")
-    if rest:
-        yield rest.decode(errors="replace")

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from raysched.service.kubernetes.names import DNS_LABEL
-from raysched.service.kubernetes.options import LABEL_NAME, LABEL_VALUE
+from raysched.service.kubernetes.options import LABEL_NAME, LABEL_VALUE, moves
 from raysched.service.submit import holds_secret
 from raysched.study.messages import is_secret
 
@@ -232,7 +232,7 @@ def grace(cluster: Spec) -> Found:
 def images(cluster: Spec) -> Found:
     for at, container, _ in _all_containers(cluster):
         given = str(container.get("image", ""))
-        if "@" not in given and given.rpartition("/")[2].partition(":")[2] in ("", "latest"):
+        if moves(given):
             yield f"{at}.image", f"must be one image for good, but got {given!r}"
 
 

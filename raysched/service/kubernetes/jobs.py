@@ -10,7 +10,7 @@ from raysched.service.kubernetes.names import sweep_label
 from raysched.service.kubernetes.options import ClusterOptions
 from raysched.service.kubernetes.rayjob import LABEL, manifests
 from raysched.service.kubernetes.refusals import Taken
-from raysched.service.kubernetes.state import RayJob, read
+from raysched.service.kubernetes.state import OPERATOR, RayJob, read
 from raysched.service.kubernetes.watching import DELETED, LOOK_EVERY_S
 from raysched.service.ray_jobs import STORAGE, STUDY
 from raysched.service.submit import STOP_WAIT_S, Order
@@ -151,14 +151,14 @@ def pause(cluster: Cluster, job: RayJob) -> RayJob:
     if job.queue is not None:
         raise StudyError(
             f"{job.sweep} is in the queue {job.queue}: {NOT_OURS}",
-            hint=f"raysched stop {job.sweep} --kubernetes ends it; submit it again to continue",
+            hint=f"raysched stop {job.named} ends it; submit it again to continue",
         )
     if job.over or job.deleting:
         raise StudyError(f"{job.sweep} has ended: there is nothing to pause", hint="submit it again to continue")
     if not job.pausable:
         raise StudyError(
             f"the RayJob {job.name} keeps its cluster when it ends, and such a one cannot be suspended",
-            hint=f"raysched stop {job.sweep} --kubernetes ends it; submit it again to continue",
+            hint=f"raysched stop {job.named} ends it; submit it again to continue",
         )
     if not job.suspend:
         cluster.suspend(job.name, True)
@@ -170,7 +170,7 @@ def pause(cluster: Cluster, job: RayJob) -> RayJob:
             return job
     raise MissingError(
         f"{job.sweep} was asked to pause, but its cluster is there after {END_S:.0f} s",
-        hint=f"look again: raysched status {job.sweep} --kubernetes",
+        hint=f"look again: raysched status {job.named}",
     )
 
 
@@ -207,5 +207,5 @@ def _gone(cluster: Cluster, job: RayJob) -> None:
 def _stuck(job: RayJob) -> MissingError:
     return MissingError(
         f"the RayJob {job.name} was deleted, but is not gone after {END_S:.0f} s",
-        hint="KubeRay's operator has to let it go: is it there? kubectl get pods -A -l app.kubernetes.io/name=kuberay",
+        hint=f"KubeRay's operator has to let it go: {OPERATOR}",
     )

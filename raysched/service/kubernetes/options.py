@@ -18,10 +18,19 @@ NAMESPACE = "raysched"
 CLAIM, MOUNT = "raysched-storage", "/storage"
 SWEEPS = f"{MOUNT}/sweeps"
 """Where sweeps are kept unless `--storage` says otherwise."""
+NAMESPACED = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"
+FOLDER = r"^(/[A-Za-z0-9_][A-Za-z0-9_.-]*)+$"
 DNS_NAME = r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$"
 LABEL_NAME = re.compile(r"([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
 LABEL_VALUE = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
 IMAGE = r"^[a-z0-9]([-a-z0-9._:/]{0,254}[A-Za-z0-9])?(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?(@sha256:[0-9a-f]{64})?$"
+IN_WORDS = {
+    DNS_NAME: "must be a name of lower-case letters, digits, - and .",
+    NAMESPACED: "must be a name of at most 63 lower-case letters, digits and -",
+    IMAGE: "must be REGISTRY/NAME:TAG, or ...@sha256:DIGEST",
+    FOLDER: "must be an absolute path of letters, digits and . _ -",
+}
+"""What each pattern asks for."""
 MEMORY = re.compile(r"([1-9][0-9]{0,5})(Mi|Gi|Ti)")
 BYTES = {"Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
 EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
@@ -69,7 +78,7 @@ class ClusterOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    namespace: Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")] = NAMESPACE
+    namespace: Annotated[str, Field(pattern=NAMESPACED)] = NAMESPACE
     image: Annotated[str, Field(pattern=IMAGE)] | None = None
     """None: raysched's own of this version, for GPU or CPU."""
     image_pull_secret: DnsName | None = None
@@ -106,7 +115,7 @@ class ClusterOptions(BaseModel):
     ttl_s: Annotated[int, Field(ge=0, le=31_536_000)] = 600
     claim: DnsName | None = CLAIM
     """A PersistentVolumeClaim (ReadWriteMany), mounted on every node at `mount`; None: an object store alone."""
-    mount: Annotated[str, Field(pattern=r"^(/[A-Za-z0-9_][A-Za-z0-9_.-]*)+$", max_length=200)] = MOUNT
+    mount: Annotated[str, Field(pattern=FOLDER, max_length=200)] = MOUNT
     mlflow: str | None = "http://mlflow:5000"
     database: bool = True
     """The search is kept in PostgreSQL (Secret raysched-db); else in the sweep's folder."""
@@ -149,7 +158,7 @@ class ClusterOptions(BaseModel):
     @field_validator("image")
     @classmethod
     def _fixed_image(cls, given: str | None) -> str | None:
-        if given is not None and "@" not in given and given.rpartition("/")[2].partition(":")[2] in ("", "latest"):
+        if given is not None and moves(given):
             raise refused(
                 f"must name one image for good, but got {given!r}",
                 choices=["registry/raysched:1.0-cuda", "...@sha256:..."],
@@ -226,9 +235,10 @@ def cluster_options(options: Mapping[str, Any]) -> ClusterOptions:
         context = one.get("ctx", {}) if one["type"] == "rule" else {}
         field = context.get("key") or str(one["loc"][0])
         given = "" if one["type"] == "rule" else f", but got {one['input']!r}"
+        words = IN_WORDS.get(one.get("ctx", {}).get("pattern", ""), one["msg"])
         errors.append(
             StudyError(
-                one["msg"][:1].lower() + one["msg"][1:] + given,
+                words[:1].lower() + words[1:] + given,
                 key=option_name(field),
                 choices=context.get("choices", ()),
                 hint=context.get("hint") or None,
@@ -262,6 +272,11 @@ def parse_tolerations(option: str, given: Sequence[str]) -> tuple[Toleration, ..
         raise StudyError(
             str(error), key=option, choices=["spot=true:NoSchedule", "nvidia.com/gpu:NoSchedule"]
         ) from None
+
+
+def moves(image: str) -> bool:
+    """Whether the name of an image may be another image tomorrow."""
+    return "@" not in image and image.rpartition("/")[2].partition(":")[2] in ("", "latest")
 
 
 def bytes_of(memory: str) -> int:

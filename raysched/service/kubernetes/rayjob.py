@@ -14,7 +14,7 @@ from raysched.service.kubernetes import pods
 from raysched.service.kubernetes.names import rayjob_name, sweep_label
 from raysched.service.kubernetes.options import SHELL_SAFE, ClusterOptions, cluster_options
 from raysched.service.kubernetes.pods import Setup
-from raysched.service.kubernetes.rules import refuse
+from raysched.service.kubernetes.rules import ELASTIC, PRIORITY, QUEUE, refuse
 from raysched.service.kubernetes.sizing import most_workers, runs_with_room
 from raysched.service.parcel import Parcel
 from raysched.service.ray_jobs import STORAGE, STUDY, SWEEP, VERSION
@@ -163,7 +163,7 @@ def _rayjob(name: str, sent: Parcel, order: Order, options: ClusterOptions) -> d
     about = metadata(name, order, options)
     about["labels"] |= _kueue_labels(options)
     if options.elastic:
-        about["annotations"]["kueue.x-k8s.io/elastic-job"] = "true"
+        about["annotations"][ELASTIC] = "true"
     deadlines = {
         "activeDeadlineSeconds": options.deadline_s,
         "preRunningDeadlineSeconds": options.pre_running_deadline_s,
@@ -202,8 +202,8 @@ def _rayjob(name: str, sent: Parcel, order: Order, options: ClusterOptions) -> d
 def _kueue_labels(options: ClusterOptions) -> dict[str, str]:
     if options.queue is None:
         return {}
-    priority = {} if options.priority_class is None else {"kueue.x-k8s.io/priority-class": options.priority_class}
-    return {"kueue.x-k8s.io/queue-name": options.queue} | priority
+    priority = {} if options.priority_class is None else {PRIORITY: options.priority_class}
+    return {QUEUE: options.queue} | priority
 
 
 def _cluster(setup: Setup, workers_used: int) -> dict[str, Any]:

@@ -25,7 +25,7 @@ DELETIONS = ("DeleteWorkers", "DeleteCluster", "DeleteSelf")
 """Policies, in the order in which they may come."""
 MOST_GROUPS = 17
 """Worker groups that Kueue admits in one workload."""
-QUEUE, ELASTIC = "kueue.x-k8s.io/queue-name", "kueue.x-k8s.io/elastic-job"
+QUEUE, PRIORITY, ELASTIC = (f"kueue.x-k8s.io/{name}" for name in ("queue-name", "priority-class", "elastic-job"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,16 +9,21 @@ from datetime import datetime
 from typing import Any
 
 from raysched.errors import BAD_INPUT, DONE, OUTSIDE_MISSING, RESUMABLE
+from raysched.service.kubernetes.options import NAMESPACE
 from raysched.service.kubernetes.rayjob import ANNOTATIONS, LABEL
+from raysched.service.kubernetes.rules import QUEUE
 from raysched.service.ray_jobs import STORAGE, STUDY, SWEEP, VERSION
 from raysched.service.submit import MEANING, SAVED
 
-QUEUE = "kueue.x-k8s.io/queue-name"
 ENDED = frozenset({"Complete", "Failed", "ValidationFailed"})
 EXIT_CODE = re.compile(r"failed with exit code (-?\d+)")
 """In Ray's words about a driver that failed."""
 LOST = re.compile(r"(?i)node|actor died|job supervisor|raylet")
 AGAIN = "submit it again to continue"
+OPERATOR = (
+    "is the operator there, and does it watch this namespace? "
+    "kubectl get pods -A -l app.kubernetes.io/component=kuberay-operator"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +35,7 @@ class RayJob:
     """
 
     name: str
+    namespace: str
     uid: str
     sweep: str
     label: str
@@ -52,6 +58,12 @@ class RayJob:
     ended: float | None
 
     @property
+    def named(self) -> str:
+        """Its sweep, as a command names it."""
+        elsewhere = f" --namespace {self.namespace}" if self.namespace != NAMESPACE else ""
+        return f"{self.sweep} --kubernetes{elsewhere}"
+
+    @property
     def over(self) -> bool:
         return self.deployment in ENDED
 
@@ -72,6 +84,7 @@ def read(raw: Mapping[str, Any]) -> RayJob:
     ray = status.get("rayJobInfo") or {}
     return RayJob(
         name=metadata["name"],
+        namespace=metadata.get("namespace", NAMESPACE),
         uid=metadata.get("uid", ""),
         sweep=ours[SWEEP] or metadata["name"],
         label=labels.get(LABEL, ""),
@@ -126,7 +139,7 @@ def _going(job: RayJob, waits: str) -> Told:
             again = "its cluster was lost: a new one is made, and continues it" if job.failed else ""
             return Told(
                 (again or "waits for KubeRay's operator to take it up") + attempt,
-                None if again else "is the operator there? kubectl get pods -A -l app.kubernetes.io/name=kuberay",
+                None if again else OPERATOR,
             )
         case "Retrying", _:
             return Told(f"its cluster was lost, or its driver failed: a new cluster is made, and continues it{attempt}")
@@ -149,9 +162,7 @@ def _going(job: RayJob, waits: str) -> Told:
 def _suspended(job: RayJob) -> Told:
     if job.queue is None:
         words = "is being paused: its cluster is taken away" if job.deployment != "Suspended" else "is paused"
-        return Told(
-            f"{words}; what its checkpoints hold is kept", f"raysched resume {job.sweep} --kubernetes", RESUMABLE
-        )
+        return Told(f"{words}; what its checkpoints hold is kept", f"raysched resume {job.named}", RESUMABLE)
     if job.deployment == "Suspending" and job.job:
         return Told(f"was preempted in the queue {job.queue}: Kueue takes its cluster, and starts it again by itself")
     return Told(
@@ -198,7 +209,7 @@ def _ended(job: RayJob, log: Sequence[str]) -> Told:
         why = f": {message}" if message else ""
         what = "was lost with its driver" if LOST.search(message) or not message else "failed"
         return Told(f"{what}{tried}{why}", AGAIN, RESUMABLE)
-    return Told("came to its end, and Ray has not told how", "raysched logs", OUTSIDE_MISSING)
+    return Told("came to its end, and Ray has not told how", f"raysched logs {job.named}", OUTSIDE_MISSING)
 
 
 def _driver(job: RayJob, code: int) -> Told:
@@ -206,7 +217,7 @@ def _driver(job: RayJob, code: int) -> Told:
     if code < 0:
         return Told(f"its driver was killed by signal {-code}{tried}", AGAIN, RESUMABLE)
     words, _, then = MEANING.get(code, f"its driver ended with exit code {code}").partition(": submit")
-    look = None if code == DONE else f"raysched logs {job.sweep} --kubernetes shows what it printed"
+    look = None if code == DONE else f"raysched logs {job.named} shows what it printed"
     return Told(f"{words}{tried}", f"submit{then}" if then else look, code)
 
 

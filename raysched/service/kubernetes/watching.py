@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from raysched.errors import RESUMABLE
-from raysched.service.kubernetes.client import LOST_S, Cluster, Place
+from raysched.service.kubernetes.client import LOST_S, Cluster
+from raysched.service.kubernetes.log_lines import Place
 from raysched.service.kubernetes.pod_state import Pod
 from raysched.service.kubernetes.refusals import Lost
 from raysched.service.kubernetes.state import RayJob, Told, read, told

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlsplit
 
 if TYPE_CHECKING:
-    from tests.service.kubernetes.operator import Operator
+    from tests.service.kubernetes.simulated import Operator
 
 PATH = re.compile(r"/(?:apis/ray\.io/v1|api/v1)/namespaces/([^/]+)/(rayjobs|configmaps|pods)(?:/([^/]+))?(/log)?")
 VERBS = {"POST": "create", "PATCH": "patch", "DELETE": "delete"}

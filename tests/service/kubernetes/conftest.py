@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from raysched.service.kubernetes import client, jobs, watching
-from tests.service.kubernetes.operator import Operator, operator
+from tests.service.kubernetes.simulated import Operator, operator
 
 SOON_S = 0.02
 

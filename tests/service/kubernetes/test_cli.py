@@ -14,7 +14,7 @@ import pytest
 from raysched.service.kubernetes import watching
 from tests.cli.conftest import Raysched, raysched
 from tests.service.kubernetes.api import status as answer
-from tests.service.kubernetes.operator import TOKEN, Attempt, Operator, until
+from tests.service.kubernetes.simulated import TOKEN, Attempt, Operator, until
 
 __all__ = ["raysched"]
 SUBMIT = ("submit", "xquad-mini", "--kubernetes")

@@ -17,8 +17,8 @@ from raysched.service.kubernetes.state import RayJob, told
 from raysched.service.submit import Order
 from tests.cli.conftest import closed_port
 from tests.service.kubernetes.api import status
-from tests.service.kubernetes.operator import Attempt, Operator, until
 from tests.service.kubernetes.orders import order
+from tests.service.kubernetes.simulated import Attempt, Operator, until
 
 HOLD = Attempt("hold", ("0/4 runs done",))
 

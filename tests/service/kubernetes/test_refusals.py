@@ -16,8 +16,8 @@ from raysched.service.kubernetes.rayjob import manifests
 from tests.cli.conftest import closed_port
 from tests.deploy.crd import needs_crds
 from tests.service.kubernetes.api import Answer, status
-from tests.service.kubernetes.operator import TOKEN, Operator
 from tests.service.kubernetes.orders import order
+from tests.service.kubernetes.simulated import TOKEN, Operator
 
 OPTIONS = ClusterOptions()
 

@@ -114,6 +114,16 @@ def test_no_combination_is_without_words() -> None:
                     assert (state.exit_code is not None) == one.over or deployment in ("Suspending", "Suspended")
 
 
+@pytest.mark.parametrize(
+    ("namespace", "named"), [("raysched", "a --kubernetes"), ("b", "a --kubernetes --namespace b")]
+)
+def test_what_to_do_next_names_the_namespace(namespace: str, named: str) -> None:
+    raw = {"metadata": {"name": "a", "namespace": namespace}, "spec": {"suspend": True}}
+    assert told(read(raw)).next == f"raysched resume {named}"
+    raw = {"metadata": {"name": "a", "namespace": namespace}, "status": {"jobDeploymentStatus": "Complete"}}
+    assert told(read(raw)).next == f"raysched logs {named}"
+
+
 def test_what_is_being_deleted() -> None:
     raw = {"metadata": {"name": "a", "deletionTimestamp": "2026-11-21T10:00:00Z"}}
     assert "is being deleted" in str(told(read(raw)))
