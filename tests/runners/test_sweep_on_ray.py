@@ -210,6 +210,7 @@ def test_a_rough_day(whole: Whole, tiny: Tiny, tmp_path: Path) -> None:
         assert re.search(f"another driver runs this sweep: {who}", output)
         assert "next:  " in output
 
+        wait(lambda: len(workers(tmp_path)) > 1)  # one may just be made anew
         killed, preempted = workers(tmp_path)[:2]
         os.kill(killed.pid, signal.SIGKILL)
         until(command, lambda: any(entry.attempt == 2 for entry in attempts(layout)))

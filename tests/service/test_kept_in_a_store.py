@@ -84,7 +84,7 @@ def test_a_report_in_a_store_loses_what_is_not_of_it_any_more(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Written by two machines, the second of which never had the files that go."""
-    monkeypatch.setattr(report, "BUILDERS", (("facts", "test_sets"), ("spread", "spread")))  # quick to draw
+    monkeypatch.setattr(report, "BUILDERS", (("facts", "test_sets"), ("spread.section", "spread")))  # quick to draw
     merge(kept.one, kept.two, store.layout("d", "reported"))
 
     def reported(machine: str, *, pdf: bool) -> set[str]:

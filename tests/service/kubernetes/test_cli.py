@@ -177,7 +177,7 @@ def test_who_no_longer_watches_leaves_it_running(cluster: Operator, tmp_path: Pa
                 if line.startswith("0/4 runs done"):
                     break
             process.send_signal(signal.SIGINT)
-            _, err = process.communicate(timeout=30)
+            _, err = process.communicate(timeout=90)
         finally:
             process.kill()
     assert process.returncode == 130
