@@ -308,6 +308,7 @@ asyncio.run(cells())
 '''
 
 
+@pytest.mark.faults
 @pytest.mark.ray
 @pytest.mark.timeout(400)
 def test_a_sweep_from_a_notebook(tiny: Tiny, tmp_path: Path) -> None:
