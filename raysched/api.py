@@ -123,7 +123,7 @@ def sweep(
         Interrupted: Ctrl-C, or a notebook's stop button; everything is saved, and the same call continues.
     """
     from raysched.runners import sweep as service
-    from raysched.runners.options import Options
+    from raysched.runners.options import Options, ray_address
 
     loaded = _loaded(study, _options(overrides), name)
     if max_concurrent is not None and max_concurrent < 1:
@@ -133,7 +133,7 @@ def sweep(
         storage=os.fspath(storage),
         mlflow_uri=mlflow or os.environ.get("RAYSCHED_MLFLOW") or None,
         optuna_uri=optuna or os.environ.get("RAYSCHED_OPTUNA") or None,
-        address=_ray(address or os.environ.get("RAY_ADDRESS") or None),
+        address=ray_address(address or os.environ.get("RAY_ADDRESS") or None, "address"),
         max_concurrent=max_concurrent,
         allow_offline_tracking=allow_offline_tracking,
         smoke=smoke,
@@ -277,16 +277,6 @@ def _options(overrides: Sequence[str] | Mapping[str, Any]) -> tuple[str, ...]:
     if isinstance(overrides, Mapping):
         return tuple(f"{key}={json.dumps(value)}" for key, value in overrides.items())
     return tuple(overrides)
-
-
-def _ray(address: str | None) -> str | None:
-    if address is not None and address.startswith(("http://", "https://")):
-        raise StudyError(
-            f"{address} is a job server, and no address of a cluster to run on from here",
-            key="address",
-            hint=f"in a shell: raysched submit STUDY --address {address}; or on a node of the cluster address='auto'",
-        )
-    return address
 
 
 def _no_other_ray() -> None:

@@ -29,13 +29,9 @@ def _not_in_ps(context: typer.Context, option: typer.CallbackParam, value: str |
 
 
 def _no_job_server(value: str | None) -> str | None:
-    if value is not None and value.startswith(("http://", "https://")):
-        raise StudyError(
-            f"{value} is a job server, and no address of a cluster to run on from here",
-            key="--address",
-            hint=f"raysched submit STUDY --address {value}; or on a node of the cluster --address auto",
-        )
-    return value
+    from raysched.runners.options import ray_address
+
+    return ray_address(value, "--address")
 
 
 StudyName = Annotated[

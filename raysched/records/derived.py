@@ -15,13 +15,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from raysched.errors import DamageError, MissingError
 from raysched.records import mirror
-from raysched.records.files import make_folder, read_checked, write_checked
+from raysched.records.files import make_folder, write_checked
 from raysched.records.layout import CANDIDATES, SweepLayout
-from raysched.records.record import Inside, Scores
+from raysched.records.record import Inside, Scores, read_as
 from raysched.study.identity import digest
 
 SCHEMA = 1
@@ -90,19 +90,7 @@ def write(layout: SweepLayout, derived: Derived) -> None:
 def read(layout: SweepLayout, name: str) -> Derived:
     """Raises DamageError where the file is not what was written, FileNotFoundError where there is none."""
     path = folder(layout, name) / RESULT
-    value = read_checked(path)
-    if value.get("schema_version", 1) > SCHEMA:
-        raise MissingError(
-            f"was written by a newer raysched (schema {value['schema_version']}, this one reads up to {SCHEMA})",
-            key=str(path),
-            hint="install the version that wrote it",
-        )
-    try:
-        found = Derived.model_validate(value)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise DamageError(f"is no derived result: {where}: {first['msg']}", key=str(path)) from error
+    found = read_as(path, Derived, SCHEMA)
     if found.derived_id != name:
         raise DamageError(f"is of another place ({found.derived_id})", key=str(path))
     return found

@@ -73,14 +73,15 @@ class Record(AttemptResult):
     attempt_folder: Inside
 
 
-T = TypeVar("T", bound=AttemptResult)
+T = TypeVar("T", bound=BaseModel)
 
 
-def _read(path: Path, kind: type[T]) -> T:
+def read_as(path: Path, kind: type[T], schema: int = SCHEMA) -> T:
+    """Raises DamageError where the file is not what was written, MissingError where a newer raysched wrote it."""
     value = read_checked(path)
-    if value.get("schema_version", 1) > SCHEMA:
+    if value.get("schema_version", 1) > schema:
         raise MissingError(
-            f"was written by a newer raysched (schema {value['schema_version']}, this one reads up to {SCHEMA})",
+            f"was written by a newer raysched (schema {value['schema_version']}, this one reads up to {schema})",
             key=str(path),
             hint="install the version that wrote it",
         )
@@ -95,12 +96,12 @@ def _read(path: Path, kind: type[T]) -> T:
 def _sound(path: Path, kind: type[T]) -> T:
     """What is stored, where a working copy is damaged."""
     try:
-        return _read(path, kind)
+        return read_as(path, kind)
     except DamageError:
         if (copy := mirror.of(path)) is None:
             raise
         copy.anew(path)
-        return _read(path, kind)
+        return read_as(path, kind)
 
 
 def read_record(path: Path) -> Record:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from raysched.errors import StudyError
+from raysched.errors import DamageError, StudyError
+from raysched.records.history import Row
+from raysched.records.record import Record
 from raysched.reports.methods import Method, methods
 from raysched.reports.sweep import Sweep
 
@@ -27,6 +29,22 @@ class Asked:
     reference: str = REFERENCE
     margin: float = MARGIN
     damaged: list[str] = field(default_factory=list)
+
+    _histories: dict[str, tuple[Row, ...] | None] = field(default_factory=dict, repr=False, compare=False)
+
+    def history(self, sweep: Sweep, record: Record) -> tuple[Row, ...] | None:
+        """What a run logged beside training metrics, read once however many sections ask.
+
+        None where it is damaged, which is added to `damaged`.
+        """
+        key = str(sweep.layout.run(record.run_id).root)
+        if key not in self._histories:
+            try:
+                self._histories[key] = tuple(row for row in sweep.history(record) if row.kind != "metrics")
+            except DamageError as error:
+                self._histories[key] = None
+                self.damaged.append(str(error).replace("\n", " "))
+        return self._histories[key]
 
     @cached_property
     def methods(self) -> tuple[Method, ...]:

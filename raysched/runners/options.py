@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from raysched.errors import StudyError
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
@@ -24,3 +26,14 @@ class Options:
     """Runs that failed and are to be tried again; an empty set stands for all of them, None for none."""
     smoke: bool = False
     """First a tiny run of every schedule, with a checkpoint and a resume."""
+
+
+def ray_address(value: str | None, key: str) -> str | None:
+    """The address of a cluster to run on from here, unchanged. Raises StudyError, with `key`, for a job server's."""
+    if value is not None and value.startswith(("http://", "https://")):
+        raise StudyError(
+            f"{value} is a job server, and no address of a cluster to run on from here",
+            key=key,
+            hint=f"raysched submit STUDY --address {value}; or, on a node of the cluster, the address auto",
+        )
+    return value

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -277,3 +278,17 @@ def check_disk(folder: Path) -> None:
             key="--storage",
             hint="free some space, or give another folder with --storage",
         )
+
+
+@contextlib.contextmanager
+def without_hub() -> Iterator[None]:
+    """The hub is asked nothing, by processes that are started meanwhile neither: what they need was fetched."""
+    before = os.environ.get("HF_HUB_OFFLINE")
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["HF_HUB_OFFLINE"]
+        else:
+            os.environ["HF_HUB_OFFLINE"] = before

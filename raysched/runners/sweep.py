@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -115,7 +115,7 @@ def sweep(loaded: LoadedStudy, options: Options, watcher: Watcher) -> Outcome:
             requests.begin(layout, asked_before)
         store = Store(uri, loaded.name)
         resolved = _prepared(loaded, options, state, store, watcher)
-        stack.enter_context(_without_hub())
+        stack.enter_context(preflight.without_hub())
 
         # Heavy, and of no use to a sweep that was refused above.
         from raysched.runners import ray_cluster, ray_inputs
@@ -179,20 +179,6 @@ def _smoke(loaded: LoadedStudy, resolved: Resolved, on: Cluster, layout: SweepLa
     watcher.smoked(found)
     if (refused := smoke.refusal(found, layout.name)) is not None:
         raise refused
-
-
-@contextlib.contextmanager
-def _without_hub() -> Iterator[None]:
-    """Workers inherit it: what they need was fetched. The next sweep of a suite may ask the hub again."""
-    before = os.environ.get("HF_HUB_OFFLINE")
-    os.environ["HF_HUB_OFFLINE"] = "1"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["HF_HUB_OFFLINE"]
-        else:
-            os.environ["HF_HUB_OFFLINE"] = before
 
 
 def _nothing_left(state: SweepState, uri: str, loaded: LoadedStudy, options: Options) -> bool:

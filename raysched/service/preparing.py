@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,7 +69,7 @@ def prepare(
     for part in parts:
         resolved = preflight.resolve(part.study, device="cpu", known=resolved)
         preflight.fetch(resolved, part.study)
-        with _offline():
+        with preflight.without_hub():
             _check_again(part, resolved)
             for name, kind, content in _named(resolved):
                 if (content.where, content.revision) not in found:
@@ -155,16 +154,3 @@ def _paths(folder: Path) -> list[Path]:
 def _bytes(cache: Path) -> int:
     """What the cache holds; its snapshots are links to these."""
     return sum(path.stat().st_size for path in cache.glob("*/blobs/*") if path.is_file())
-
-
-@contextlib.contextmanager
-def _offline() -> Iterator[None]:
-    before = os.environ.get("HF_HUB_OFFLINE")
-    os.environ["HF_HUB_OFFLINE"] = "1"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["HF_HUB_OFFLINE"]
-        else:
-            os.environ["HF_HUB_OFFLINE"] = before

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 from urllib.parse import parse_qsl, urlsplit
 
 from raysched import __version__
@@ -56,6 +57,9 @@ SECRET_HINT = (
     "leave the password out of the address, and put it into the environment of the cluster's head (a Secret there): "
     "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, PGPASSWORD, AWS_SECRET_ACCESS_KEY"
 )
+
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -224,13 +228,20 @@ def pick(jobs: Sequence[Job], name: str | None) -> Job:
     """
     if not jobs:
         raise MissingError("no sweep was submitted to this cluster", hint="raysched submit STUDY --address URL")
-    choices = list(dict.fromkeys(job.sweep for job in jobs))
-    named = [job for job in jobs if name in (None, job.sweep)] or [job for job in jobs if name == job.id]
+    return pick_named([(job.sweep, job.id, job.over, job) for job in jobs], name, "on this cluster")
+
+
+def pick_named(jobs: Sequence[tuple[str, str, bool, T]], name: str | None, where: str) -> T:
+    """Of (sweep, job, whether it is over, value), newest first: what runs of the sweep or job of this name, else the
+    newest; without a name of the only sweep. Raises as `pick`.
+    """
+    choices = list(dict.fromkeys(sweep for sweep, *_ in jobs))
+    named = [job for job in jobs if name in (None, job[0])] or [job for job in jobs if name == job[1]]
     if not named:
-        raise MissingError(f"no job of the sweep {name!r} is on this cluster", key="SWEEP", choices=choices)
+        raise MissingError(f"no job of the sweep {name!r} is {where}", key="SWEEP", choices=choices)
     if name is None and len(choices) > 1:
-        raise StudyError(f"{len(choices)} sweeps were submitted to this cluster: say which", choices=choices)
-    return next((job for job in named if not job.over), named[0])
+        raise StudyError(f"{len(choices)} sweeps are {where}: say which", choices=choices)
+    return next((value for _, _, over, value in named if not over), named[0][3])
 
 
 def stop(server: JobServer, job: Job, sleep: Callable[[float], None] = time.sleep) -> Job:

@@ -102,7 +102,7 @@ def test_progress_of_a_run(made_up: Callable[..., MadeUp]) -> None:
     finish(sweep, one, [(40, 10.0), (60, 20.0)], measured=64)
     finish(sweep, two, [(40, 10.0)], attempt=2, attempt_folder="attempt-1-1")
     read = read_sweep(sweep.layout)
-    first, second = (progress(read, record, "f1") for record in read.cell(0))
+    first, second = (progress(read, record, list(read.history(record)), "f1") for record in read.cell(0))
     assert first is not None
     assert second is not None
     assert (first.steps, first.scores, first.seconds) == ((40, 60), (10.0, 20.0), (4.0, 6.0))
@@ -110,7 +110,8 @@ def test_progress_of_a_run(made_up: Callable[..., MadeUp]) -> None:
     chosen = 2 * 0.85  # two batches of 32
     assert first.compute == pytest.approx((40 * top, 49 * top + 11 * both + chosen))
     assert second.seconds is None  # it was interrupted: time passed without training
-    assert progress(read, read.cell(0)[0], "accuracy") is None
+    record = read.cell(0)[0]
+    assert progress(read, record, list(read.history(record)), "accuracy") is None
 
 
 def named(section: Section | None) -> dict[str, Any]:

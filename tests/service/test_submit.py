@@ -257,7 +257,7 @@ def test_the_job_that_is_meant() -> None:
     assert pick([ended, old], "a") is ended
     for jobs, name, rule in (
         ([], None, "no sweep was submitted"),
-        ([new, other], None, "2 sweeps were submitted to this cluster: say which\n  valid: a, b"),
+        ([new, other], None, "2 sweeps are on this cluster: say which\n  valid: a, b"),
         ([new], "c", "no job of the sweep 'c' is on this cluster\n  valid: a"),
     ):
         with pytest.raises(RayschedError, match=rule):

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from raysched.records.history import Row
 from raysched.records.record import Record
 from raysched.reports.sweep import Sweep
 
@@ -86,10 +87,9 @@ def n_layers(sweep: Sweep) -> int | None:
     return max(layers) + 1 if layers else None
 
 
-def progress(sweep: Sweep, record: Record, metric: str) -> Progress | None:
-    """None where nothing was evaluated. Raises DamageError where the history is damaged."""
+def progress(sweep: Sweep, record: Record, rows: Sequence[Row], metric: str) -> Progress | None:
+    """Of a run's history `rows`; None where nothing was evaluated."""
     layers = n_layers(sweep)
-    rows = list(sweep.history(record))
     evaluated = [row for row in rows if row.kind == "evaluated" and metric in row.data["scores"]]
     if not evaluated or layers is None:
         return None

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from raysched.errors import DamageError
 from raysched.reports.asked import Asked
 from raysched.reports.document import Cell, Picture, Row, Table
 from raysched.reports.methods import Method, objective
@@ -37,11 +36,8 @@ def runs(asked: Asked, sweep: Sweep) -> list[Runs]:
     for method in (one for one in asked.methods if one.sweep is sweep):
         by_seed = {}
         for record in method.records:
-            try:
-                made = progress(sweep, record, objective(sweep))
-            except DamageError as error:
-                asked.damaged.append(str(error).replace("\n", " "))
-                continue
+            rows = asked.history(sweep, record)
+            made = progress(sweep, record, rows, objective(sweep)) if rows is not None else None
             if made is not None:
                 by_seed[record.seed] = made
         if by_seed:

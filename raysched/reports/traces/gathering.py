@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from raysched.errors import DamageError
 from raysched.reports.asked import Asked
 from raysched.reports.document import counted
 from raysched.reports.methods import Method, model_name, objective
@@ -57,10 +56,9 @@ def traced(asked: Asked, sweep: Sweep) -> list[Traced]:
 def _logs(asked: Asked, method: Method) -> dict[int, Log]:
     sweep, logs = method.sweep, {}
     for record in method.records:
-        try:
-            logs[record.seed] = Log.of(sweep.history(record), sweep.study.model.source_language)
-        except DamageError as error:
-            asked.damaged.append(str(error).replace("\n", " "))
+        rows = asked.history(sweep, record)
+        if rows is not None:
+            logs[record.seed] = Log.of(rows, sweep.study.model.source_language)
     return logs
 
 

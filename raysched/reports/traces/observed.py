@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from raysched.errors import DamageError
 from raysched.records.record import Record
 from raysched.reports.asked import Asked
 from raysched.reports.methods import objective
@@ -37,14 +36,9 @@ def features(asked: Asked, sweep: Sweep) -> Features:
     curves = {}
     for number in sweep.points:
         for record in sweep.cell(number):
-            if record.status != "finished":
-                continue
-            try:
-                log = Log.of(sweep.history(record), sweep.study.model.source_language)
-            except DamageError as error:
-                asked.damaged.append(str(error).replace("\n", " "))
-                continue
-            curves[record.run_id] = log.mean_awake()
+            rows = asked.history(sweep, record) if record.status == "finished" else None
+            if rows is not None:
+                curves[record.run_id] = Log.of(rows, sweep.study.model.source_language).mean_awake()
     window = window_of(curves.values())
     hills = {run_id: found for run_id, curve in curves.items() if (found := hill(curve, smooth(curve, window)))}
     return Features(hills=hills, window=window)

@@ -13,7 +13,7 @@ from raysched.service.kubernetes.refusals import Taken
 from raysched.service.kubernetes.state import OPERATOR, RayJob, read
 from raysched.service.kubernetes.watching import DELETED, LOOK_EVERY_S
 from raysched.service.ray_jobs import STORAGE, STUDY
-from raysched.service.submit import STOP_WAIT_S, Order
+from raysched.service.submit import STOP_WAIT_S, Order, pick_named
 
 END_S = STOP_WAIT_S + 60.0
 """A driver saves, its pods are given a minute to leave, and the operator looks every few seconds."""
@@ -129,13 +129,8 @@ def pick(found: Sequence[RayJob], name: str | None, namespace: str) -> RayJob:
             f"no sweep was submitted to the namespace {namespace}",
             hint="raysched submit STUDY --kubernetes; or name another with --namespace",
         )
-    choices = list(dict.fromkeys(job.sweep for job in found))
-    named = [job for job in found if name in (None, job.sweep)] or [job for job in found if name == job.name]
-    if not named:
-        raise MissingError(f"no sweep {name!r} is in the namespace {namespace}", key="SWEEP", choices=choices)
-    if name is None and len(choices) > 1:
-        raise StudyError(f"{len(choices)} sweeps are in the namespace {namespace}: say which", choices=choices)
-    return next((job for job in named if not job.over), named[0])
+    listed = [(job.sweep, job.name, job.over, job) for job in found]
+    return pick_named(listed, name, f"in the namespace {namespace}")
 
 
 def pause(cluster: Cluster, job: RayJob) -> RayJob:
