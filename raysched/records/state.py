@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from raysched.records.ledger import (
+from raysched.records.entries import (
     AnyEntry,
     AttemptEnded,
     AttemptStarted,

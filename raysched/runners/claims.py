@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from raysched.errors import DamageError, MissingError, StoppedError
+from raysched.records.entries import AnyEntry, AttemptStarted
 from raysched.records.history import read_segments
 from raysched.records.layout import AttemptLayout
-from raysched.records.ledger import AnyEntry, AttemptStarted
 from raysched.records.record import AttemptResult, Record, read_result
 from raysched.study.identity import RunSpec
 

@@ -12,15 +12,9 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from raysched.errors import RayschedError, StoppedError
+from raysched.records.entries import AttemptEnded, AttemptStarted, Ended, Recorded, Told
 from raysched.records.layout import SweepLayout
-from raysched.records.ledger import (
-    AttemptEnded,
-    AttemptStarted,
-    Ended,
-    Ledger,
-    Recorded,
-    Told,
-)
+from raysched.records.ledger import Ledger
 from raysched.records.record import AttemptResult, Record, write_record
 from raysched.records.state import SweepState
 from raysched.runners.assignment import Assignment, Progress

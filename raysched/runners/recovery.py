@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from raysched.errors import DamageError
-from raysched.records.ledger import Note, PointTaken, Recorded, Reopened
+from raysched.records.entries import Note, PointTaken, Recorded, Reopened
 from raysched.records.record import Record, read_record
 from raysched.runners.claims import claim, is_behind, is_whole, was_started
 from raysched.study.identity import RunSpec

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from raysched.errors import StudyError
+from raysched.records.entries import AnyEntry, Opened
 from raysched.records.layout import SweepLayout
-from raysched.records.ledger import AnyEntry, Opened
 from raysched.records.state import SweepState
 from raysched.runners.options import Options
 from raysched.study.search import Search

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 from raysched.errors import Interrupted, StoppedError
 from raysched.records import ledger as ledgers
+from raysched.records.entries import Note, Opened
 from raysched.records.layout import SweepLayout
-from raysched.records.ledger import Ledger, Note, Opened
+from raysched.records.ledger import Ledger
 from raysched.runners.control import AGAIN, Control, Hold
 from raysched.runners.driver import Driver
 from raysched.runners.options import Options

@@ -8,8 +8,8 @@ from typing import Any
 
 from raysched.errors import RayschedError
 from raysched.records import ledger as ledgers
+from raysched.records.entries import AnyEntry
 from raysched.records.layout import SweepLayout, sweeps
-from raysched.records.ledger import AnyEntry
 from raysched.records.state import SweepState
 from raysched.service.presence import presence, word
 from raysched.study.model import Study

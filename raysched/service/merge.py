@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from raysched.errors import DamageError, StoppedError, StudyError
+from raysched.records.entries import Opened
 from raysched.records.layout import SweepLayout
-from raysched.records.ledger import Opened
 from raysched.reports.sweep import Sweep, read_sweep
 from raysched.runners.changes import previous
 from raysched.service.compare import Comparison, compare

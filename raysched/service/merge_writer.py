@@ -14,20 +14,10 @@ from pathlib import Path
 from raysched.errors import DamageError
 from raysched.records import files
 from raysched.records import ledger as ledgers
+from raysched.records.entries import AttemptEnded, AttemptStarted, Ended, Note, Opened, PointTaken, Recorded, Told
 from raysched.records.history import copy_sealed
 from raysched.records.layout import AttemptLayout, RunLayout, SweepLayout
-from raysched.records.ledger import (
-    AttemptEnded,
-    AttemptStarted,
-    Ended,
-    Ledger,
-    Note,
-    Opened,
-    PointTaken,
-    Recorded,
-    Told,
-    now_ms,
-)
+from raysched.records.ledger import Ledger, now_ms
 from raysched.records.record import AttemptResult, Record, write_record, write_result
 from raysched.reports.sweep import Sweep
 from raysched.runners import searching

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from raysched.records.ledger import PointTaken
+from raysched.records.entries import PointTaken
 from raysched.tracking import rows
 
 

@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from raysched.errors import DamageError, StoppedError
+from raysched.records.entries import AttemptStarted
 from raysched.records.files import sha256_bytes, sha256_file
 from raysched.records.history import Row, Sealed, read_segments
 from raysched.records.layout import CANDIDATES, AttemptLayout, RunLayout
-from raysched.records.ledger import AttemptStarted
 from raysched.records.record import Record
 from raysched.tracking import rows, tables
 from raysched.tracking.cursor import Cursor

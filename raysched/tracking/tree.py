@@ -11,9 +11,10 @@ import contextlib
 from collections.abc import Callable
 
 from raysched.errors import MissingError
+from raysched.records.entries import Ended, Opened, PointTaken
 from raysched.records.files import canonical
 from raysched.records.layout import SweepLayout
-from raysched.records.ledger import Ended, LedgerReader, Opened, PointTaken
+from raysched.records.ledger import LedgerReader
 from raysched.records.record import Record, read_record
 from raysched.records.state import SweepState
 from raysched.study.identity import Resolved, evaluation_id

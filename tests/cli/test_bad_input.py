@@ -15,8 +15,9 @@ import pytest
 
 from raysched import mini
 from raysched.errors import BAD_INPUT, OUTSIDE_MISSING, RESUMABLE
+from raysched.records.entries import Opened
 from raysched.records.layout import SweepLayout
-from raysched.records.ledger import Ledger, Opened
+from raysched.records.ledger import Ledger
 from raysched.records.lock import DriverLock
 from raysched.study.load import load_study
 from tests.cli.conftest import Answer, Raysched, closed_port

@@ -12,9 +12,10 @@ import pytest
 from raysched.cli import controlling, sweeping
 from raysched.errors import BAD_INPUT, DONE, OUTSIDE_MISSING, RESUMABLE
 from raysched.records import ledger as ledgers
+from raysched.records.entries import AttemptEnded, AttemptStarted, Ended, Note, Opened, PointTaken
 from raysched.records.files import write_atomic
 from raysched.records.layout import SweepLayout
-from raysched.records.ledger import AttemptEnded, AttemptStarted, Ended, Ledger, Note, Opened, PointTaken
+from raysched.records.ledger import Ledger
 from raysched.records.lock import DriverLock
 from raysched.runners import requests
 from raysched.runners.control import Control

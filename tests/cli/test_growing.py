@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from raysched.errors import BAD_INPUT, DONE, OUTSIDE_MISSING
+from raysched.records.entries import AttemptStarted, Opened, PointTaken, Recorded, Reopened
 from raysched.records.layout import SweepLayout
-from raysched.records.ledger import AttemptStarted, Ledger, Opened, PointTaken, Recorded, Reopened
+from raysched.records.ledger import Ledger
 from raysched.runners.growth import extend_command
 from raysched.runners.options import Options
 from raysched.runners.searching import database

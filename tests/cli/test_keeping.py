@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from raysched.errors import BAD_INPUT, DONE, OUTSIDE_MISSING, RESUMABLE, SOME_RUNS_FAILED
+from raysched.records.entries import Ended
 from raysched.records.layout import SweepLayout
-from raysched.records.ledger import Ended
 from raysched.records.lock import DriverLock
 from raysched.records.record import read_record, write_record
 from raysched.runners.requests import ask

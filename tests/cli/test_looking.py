@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 
 from raysched.errors import BAD_INPUT, OUTSIDE_MISSING
+from raysched.records.entries import Opened
 from raysched.records.layout import SweepLayout
-from raysched.records.ledger import Ledger, Opened
+from raysched.records.ledger import Ledger
 from raysched.records.lock import DriverLock
 from raysched.records.record import AttemptResult, read_result, write_record
 from raysched.runners import preflight

@@ -20,8 +20,9 @@ from raysched.errors import (
     StoppedError,
     StudyError,
 )
+from raysched.records.entries import Opened
 from raysched.records.layout import SweepLayout
-from raysched.records.ledger import Ledger, Opened
+from raysched.records.ledger import Ledger
 from raysched.runners import preflight
 from raysched.runners.control import AskedToStop
 from raysched.runners.options import Options

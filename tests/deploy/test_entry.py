@@ -22,8 +22,8 @@ import pytest
 import requests
 
 from raysched.records import ledger as ledgers
+from raysched.records.entries import AttemptEnded, Recorded
 from raysched.records.layout import SweepLayout
-from raysched.records.ledger import AttemptEnded
 from raysched.service.kubernetes.options import cluster_options
 from raysched.service.kubernetes.rayjob import manifests
 from raysched.service.submit import ENVIRONMENT, Order
@@ -214,7 +214,7 @@ def check_once(layout: SweepLayout, database: str, mlflow: Service, monkeypatch:
     there = records(layout)
     assert len(there) == RUNS
     assert {record.status for record in there.values()} == {"finished"}
-    recorded = [entry.run_id for entry in ledgers.read(layout.ledger) if isinstance(entry, ledgers.Recorded)]
+    recorded = [entry.run_id for entry in ledgers.read(layout.ledger) if isinstance(entry, Recorded)]
     assert Counter(recorded) == dict.fromkeys(there, 1)
     assert trials(layout, database) == ["COMPLETE"] * POINTS
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", SERVICE)

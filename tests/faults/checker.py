@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from raysched.records import ledger as ledgers
+from raysched.records.entries import PointTaken, Recorded, Told
 from raysched.records.files import parse_crc_line, sha256_file
 from raysched.records.layout import SweepLayout
-from raysched.records.ledger import PointTaken, Recorded, Told
 from tests.runners.world import (
     Left,
     check_equal,

@@ -11,8 +11,8 @@ import pytest
 
 from raysched.errors import SOME_RUNS_FAILED, TERMINATED
 from raysched.records import ledger as ledgers
+from raysched.records.entries import AttemptEnded, Recorded
 from raysched.records.layout import SweepLayout
-from raysched.records.ledger import AttemptEnded, Recorded
 from raysched.runners import requests
 from tests.faults import poison
 from tests.faults.conftest import Figures

@@ -13,8 +13,8 @@ import pytest
 
 from raysched.errors import DONE
 from raysched.records import ledger as ledgers
+from raysched.records.entries import AttemptEnded, AttemptStarted
 from raysched.records.layout import SweepLayout
-from raysched.records.ledger import AttemptEnded, AttemptStarted
 from tests.faults.conftest import Figures
 from tests.faults.rack import Node, Rack, rack
 from tests.processes import Command, Process, processes, wait

@@ -9,9 +9,9 @@ import pytest
 
 from raysched.errors import DONE
 from raysched.records import ledger as ledgers
+from raysched.records.entries import AttemptEnded
 from raysched.records.files import sha256_tree
 from raysched.records.layout import SweepLayout
-from raysched.records.ledger import AttemptEnded
 from tests.faults.conftest import Figures
 from tests.faults.machines import Machine, machines, why_not
 from tests.processes import wait

@@ -12,8 +12,8 @@ import pytest
 
 from raysched.errors import DONE, RESUMABLE
 from raysched.records import ledger as ledgers
+from raysched.records.entries import AttemptStarted, Recorded, Takeover
 from raysched.records.layout import SweepLayout
-from raysched.records.ledger import AttemptStarted, Recorded, Takeover
 from tests.faults.conftest import Figures
 from tests.object_store import Store, store  # noqa: F401 - a fixture
 from tests.processes import shell, wait

@@ -17,8 +17,8 @@ import pytest
 
 from raysched.errors import DONE, RESUMABLE, StoppedError
 from raysched.records import ledger as ledgers
+from raysched.records.entries import Note, Told
 from raysched.records.layout import SweepLayout
-from raysched.records.ledger import Note, Told
 from raysched.runners.driver import Driver
 from raysched.runners.holding import hold
 from raysched.runners.options import Options

@@ -9,8 +9,8 @@ import pytest
 
 from raysched.errors import DONE, RESUMABLE
 from raysched.records import ledger as ledgers
+from raysched.records.entries import Note
 from raysched.records.layout import SweepLayout
-from raysched.records.ledger import Note
 from raysched.records.state import SweepState
 from tests.faults.conftest import Figures
 from tests.processes import shell, wait, workers

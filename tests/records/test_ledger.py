@@ -13,21 +13,19 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from raysched.errors import DamageError, MissingError, StoppedError
-from raysched.records.files import crc_line
-from raysched.records.ledger import (
+from raysched.records.entries import (
     AttemptEnded,
     AttemptStarted,
     Ended,
-    Ledger,
-    LedgerReader,
     Note,
     Opened,
     PointTaken,
     Recorded,
     Takeover,
     Told,
-    read,
 )
+from raysched.records.files import crc_line
+from raysched.records.ledger import Ledger, LedgerReader, read
 from raysched.records.state import SweepState
 
 ENTRIES = [

@@ -20,11 +20,12 @@ from raysched.errors import DamageError, MissingError, StoppedError, StudyError
 from raysched.records import ledger as ledgers
 from raysched.records import lock, mirror
 from raysched.records import remote as remotes
+from raysched.records.entries import AnyEntry, Note, Recorded
 from raysched.records.files import sha256_bytes
 from raysched.records.history import Row, SegmentWriter, read_segments
 from raysched.records.layout import SweepLayout, storage_folder, sweeps
 from raysched.records.lease import Lease
-from raysched.records.ledger import Ledger, LedgerReader, Note, Recorded
+from raysched.records.ledger import Ledger, LedgerReader
 from raysched.records.ledger_objects import object_name
 from raysched.records.record import AttemptResult, Record, read_record, read_result, write_record, write_result
 from raysched.records.remote import Remote, StorageLost, StorageMissing, Stored
@@ -442,7 +443,7 @@ def test_a_driver_that_comes_in_between_never_gets_the_epoch_of_another(
     a, b = fresh.layout("a"), fresh.layout("b")
     new, first = LedgerReader.new, True
 
-    def slow(reader: LedgerReader) -> list[ledgers.AnyEntry]:
+    def slow(reader: LedgerReader) -> list[AnyEntry]:
         nonlocal first
         entries = new(reader)
         if first:

@@ -10,9 +10,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from raysched.records.entries import AttemptStarted, Opened, PointTaken, Recorded
 from raysched.records.history import Row, SegmentWriter
 from raysched.records.layout import SweepLayout
-from raysched.records.ledger import AttemptStarted, Ledger, Opened, PointTaken, Recorded
+from raysched.records.ledger import Ledger
 from raysched.records.record import Record, write_record
 from raysched.study.identity import Content, Resolved, RunSpec
 from raysched.study.model import MAIN, Study

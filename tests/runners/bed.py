@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from raysched.records import ledger as ledgers
+from raysched.records.entries import AnyEntry, AttemptStarted, PointTaken, Recorded, Told
 from raysched.records.layout import SweepLayout
-from raysched.records.ledger import AnyEntry, AttemptStarted, Ledger, PointTaken, Recorded, Told
+from raysched.records.ledger import Ledger
 from raysched.records.record import AttemptResult, Record, read_record, write_result
 from raysched.runners.assignment import Assignment
 from raysched.runners.driver import Driver

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from raysched.errors import RESUMABLE, DamageError, StoppedError
-from raysched.records.ledger import AttemptEnded, Ended, Note, Recorded, Takeover
+from raysched.records.entries import AttemptEnded, Ended, Note, Recorded, Takeover
 from raysched.records.record import read_record, write_record, write_result
 from raysched.runners.driver import Assignment
 from raysched.runners.policy import RETRIED

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from raysched.records.ledger import AttemptStarted, PointTaken, Recorded, Reopened, Told
+from raysched.records.entries import AttemptStarted, PointTaken, Recorded, Reopened, Told
 from raysched.records.state import SweepState
 from raysched.runners.driver import Assignment
 from tests.runners.bed import Bed, End, Killed, study, succeed

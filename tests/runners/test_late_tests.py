@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from raysched.errors import BAD_INPUT, DONE, RunError
+from raysched.records.entries import Ended, Recorded, Told
 from raysched.records.history import read_segments
 from raysched.records.layout import AttemptLayout, SweepLayout
-from raysched.records.ledger import Ended, Recorded, Told
 from raysched.records.record import Record, read_result
 from raysched.runners.assignment import Assignment
 from raysched.study.identity import Content, RunSpec

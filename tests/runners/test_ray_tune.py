@@ -15,7 +15,8 @@ from ray.exceptions import ActorDiedError, NodeDiedError, OutOfMemoryError, RayT
 from ray.tune.search import Searcher
 
 from raysched.errors import StoppedError
-from raysched.records.ledger import AttemptEnded, Ledger
+from raysched.records.entries import AttemptEnded
+from raysched.records.ledger import Ledger
 from raysched.runners.control import Control
 from raysched.runners.driver import Assignment
 from raysched.runners.policy import again

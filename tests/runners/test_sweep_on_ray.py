@@ -27,8 +27,8 @@ from raysched.errors import (
     TERMINATED,
 )
 from raysched.records import ledger as ledgers
+from raysched.records.entries import AttemptEnded, Recorded
 from raysched.records.layout import SweepLayout
-from raysched.records.ledger import AttemptEnded, Recorded
 from tests.processes import Command, Shell, shell, wait, workers
 from tests.runners.world import (
     NAME,

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from raysched.records import ledger as ledgers
+from raysched.records.entries import AttemptEnded, AttemptStarted, Recorded, Told
 from raysched.records.files import sha256_file
 from raysched.records.history import read_segments
 from raysched.records.layout import SweepLayout
-from raysched.records.ledger import AttemptEnded, AttemptStarted, Recorded, Told
 from raysched.records.record import Record, read_record
 from raysched.tasks.predictions import read as read_predictions
 from raysched.tracking.mlflow_store import sqlite_uri

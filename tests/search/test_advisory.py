@@ -15,8 +15,9 @@ import pytest
 
 from raysched.errors import DamageError, MissingError, StoppedError
 from raysched.records import ledger as ledgers
+from raysched.records.entries import Opened
 from raysched.records.layout import SweepLayout
-from raysched.records.ledger import Ledger, Opened
+from raysched.records.ledger import Ledger
 from raysched.runners.control import Hold
 from raysched.runners.holding import hold
 from raysched.runners.options import Options

@@ -19,9 +19,9 @@ import pytest
 
 from raysched.errors import DamageError, MissingError, StoppedError, StudyError
 from raysched.records import ledger as ledgers
+from raysched.records.entries import AttemptStarted
 from raysched.records.files import make_folder
 from raysched.records.layout import SweepLayout
-from raysched.records.ledger import AttemptStarted
 from raysched.records.lock import DriverLock
 from raysched.reports.asked import Asked
 from raysched.reports.report import write_report

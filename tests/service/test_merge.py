@@ -12,9 +12,9 @@ import pytest
 
 from raysched.errors import DamageError, MissingError, StoppedError, StudyError
 from raysched.records import ledger as ledgers
+from raysched.records.entries import AttemptStarted, Ended, Opened, PointTaken, Told
 from raysched.records.files import sha256_tree
 from raysched.records.layout import SweepLayout
-from raysched.records.ledger import AttemptStarted, Ended, PointTaken, Told
 from raysched.records.lock import DriverLock
 from raysched.records.record import Record, read_record, write_record
 from raysched.reports.sweep import read_sweep
@@ -304,7 +304,7 @@ def reopen(layout: SweepLayout, **resolved: Any) -> None:
     layout.ledger.unlink()
     ledger = ledgers.Ledger.take_over(layout.ledger, host="here", pid=1)
     for entry in lines[1:]:
-        if isinstance(entry, ledgers.Opened):
+        if isinstance(entry, Opened):
             entry = entry.model_copy(update={"resolved": {**entry.resolved, **resolved}})
         ledger.append(entry)
     ledger.close()

@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from raysched.records.entries import AttemptStarted, Ended, Opened, PointTaken, Recorded, Reopened, Told
 from raysched.records.files import canonical, sha256_file
 from raysched.records.history import Row, Sealed, SegmentWriter, copy_sealed
 from raysched.records.layout import AttemptLayout, SweepLayout
-from raysched.records.ledger import AttemptStarted, Ended, Ledger, Opened, PointTaken, Recorded, Reopened, Told
+from raysched.records.ledger import Ledger
 from raysched.records.record import AttemptResult, write_record
 from raysched.study.identity import Resolved, evaluation_id
 from raysched.study.model import Study

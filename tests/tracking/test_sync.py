@@ -13,7 +13,8 @@ import pytest
 
 from raysched.cli import main
 from raysched.errors import OUTSIDE_MISSING, MissingError
-from raysched.records.ledger import AttemptStarted, read
+from raysched.records.entries import AttemptStarted
+from raysched.records.ledger import read
 from raysched.records.lock import DriverLock
 from raysched.service.sync import sync
 from raysched.tracking.mlflow_store import Store, sqlite_uri

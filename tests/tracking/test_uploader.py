@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from raysched.errors import MissingError
-from raysched.records.ledger import Opened, read
+from raysched.records.entries import Opened
+from raysched.records.ledger import read
 from raysched.records.lock import DriverLock
 from raysched.tracking.mlflow_store import Store, sqlite_uri
 from raysched.tracking.uploader import Uploader

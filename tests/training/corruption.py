@@ -16,10 +16,10 @@ import pytest
 
 from raysched.errors import DamageError
 from raysched.records import ledger as ledgers
+from raysched.records.entries import AttemptStarted, Note
 from raysched.records.files import sha256_tree
 from raysched.records.history import read_segments
 from raysched.records.layout import AttemptLayout, RunLayout, SweepLayout
-from raysched.records.ledger import AttemptStarted, Note
 from raysched.records.record import read_record
 from raysched.runners import requests
 from raysched.runners.worker import Worker

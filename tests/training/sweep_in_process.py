@@ -8,8 +8,9 @@ from functools import partial
 from pathlib import Path
 
 from raysched.records import ledger as ledgers
+from raysched.records.entries import Opened
 from raysched.records.layout import SweepLayout
-from raysched.records.ledger import Ledger, Opened
+from raysched.records.ledger import Ledger
 from raysched.runners.driver import Driver
 from raysched.runners.worker import Report, Worker
 from raysched.search.optuna_study import OptunaStudy, study_name

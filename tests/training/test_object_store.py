@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from raysched.cli import looking
+from raysched.records.entries import AttemptEnded
 from raysched.records.layout import AttemptLayout
-from raysched.records.ledger import AttemptEnded
 from raysched.records.remote import StorageLost
 from raysched.reports.status import checkpoint_steps
 from raysched.reports.sweep import read_sweep

@@ -350,7 +350,7 @@ def test_the_rayjob_that_is_meant(cluster: Operator, door: Cluster) -> None:
     assert jobs.pick(found, one.name, "raysched").name == one.name
     with pytest.raises(StudyError, match=r"2 sweeps are in the namespace raysched: say which\n.*other"):
         jobs.pick(found, None, "raysched")
-    with pytest.raises(MissingError, match=r"SWEEP: no job of the sweep 'third' is in the namespace raysched\n  valid:"):
+    with pytest.raises(MissingError, match=r"no job of the sweep 'third' is in the namespace raysched\n  valid:"):
         jobs.pick(found, "third", "raysched")
 
 
